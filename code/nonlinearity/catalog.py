@@ -1,0 +1,201 @@
+"""Every activation in ``torch.nn``, named once.
+
+Tables, plots, tests and pages read this catalogue; a fact about an activation that is
+written down anywhere else is a fact that can drift.
+"""
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Activation:
+    """One activation function and how PyTorch spells it.
+
+    Attributes:
+        name: the key, spelled as PyTorch spells the function (``"leaky_relu"``).
+        module: the class in ``torch.nn``.
+        function: the function of a tensor and, by keyword, of its parameters.
+        formula: its definition in LaTeX, as a function of ``x``.
+        parameters: each parameter with the value the course uses when none is given:
+            PyTorch's default where it has one.
+        elementwise: whether each output depends on one input only. (Softmax and its
+            relatives act on a vector, GLU on two halves of one.)
+        source: the key of the paper in ``references.bib``, or None.
+    """
+
+    name: str
+    module: type[nn.Module]
+    function: Callable[..., Tensor]
+    formula: str
+    parameters: Mapping[str, float | str] = field(default_factory=dict)
+    elementwise: bool = True
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parameters", MappingProxyType(dict(self.parameters)))
+
+    @property
+    def label(self) -> str:
+        """The name of the module, as it stands in figures and tables."""
+        return self.module.__name__
+
+    def __call__(self, x: Tensor, **parameters: float | str) -> Tensor:
+        """Apply the function to ``x``.
+
+        Args:
+            x: floating-point tensor of any shape (for GLU: an even last dimension).
+            **parameters: parameters that differ from ``self.parameters``.
+
+        Returns:
+            a tensor of the dtype of ``x``, and of its shape unless the activation is GLU.
+
+        Raises:
+            TypeError: for a parameter that this activation does not have.
+        """
+        self._check(parameters)
+        return self.function(x, **{**self.parameters, **parameters})
+
+    def make(self, **parameters: float | str) -> nn.Module:
+        """A new module of this activation.
+
+        Raises:
+            TypeError: for a parameter that this activation does not have.
+        """
+        self._check(parameters)
+        chosen = {**self.parameters, **parameters}
+        accepted = inspect.signature(self.module).parameters
+        if self.name == "prelu":  # the module learns its slope and calls the start "init"
+            chosen = {"init": chosen["weight"]}
+        return self.module(**{key: chosen[key] for key in chosen if key in accepted})
+
+    def _check(self, parameters: Mapping[str, object]) -> None:
+        for key in parameters:
+            if key not in self.parameters:
+                has = ", ".join(self.parameters) or "no parameters"
+                raise TypeError(f"{self.label} has no parameter {key!r}; it has {has}")
+
+
+def _prelu(x: Tensor, weight: float) -> Tensor:
+    return F.prelu(x, torch.as_tensor([weight], dtype=x.dtype, device=x.device))
+
+
+def _rrelu(x: Tensor, lower: float, upper: float) -> Tensor:
+    return F.rrelu(x, lower, upper, training=False)
+
+
+CATALOG: tuple[Activation, ...] = (
+    Activation("relu", nn.ReLU, F.relu, r"\max(0, x)", source="nair2010rectified"),
+    Activation(
+        "leaky_relu", nn.LeakyReLU, F.leaky_relu,
+        r"\max(0, x) + a \min(0, x)", {"negative_slope": 0.01}, source="maas2013rectifier",
+    ),
+    Activation(
+        "prelu", nn.PReLU, _prelu,
+        r"\max(0, x) + a \min(0, x)", {"weight": 0.25}, source="he2015delving",
+    ),
+    Activation(
+        "rrelu", nn.RReLU, _rrelu,
+        r"\max(0, x) + \tfrac{l+u}{2} \min(0, x)", {"lower": 1 / 8, "upper": 1 / 3},
+        source="xu2015empirical",
+    ),
+    Activation("relu6", nn.ReLU6, F.relu6, r"\min(\max(0, x), 6)", source="howard2017mobilenets"),
+    Activation(
+        "threshold", nn.Threshold, F.threshold,
+        r"x \text{ if } x > t \text{ else } v", {"threshold": 1.0, "value": 0.0},
+    ),
+    Activation(
+        "elu", nn.ELU, F.elu,
+        r"\max(0, x) + \min(0, \alpha (e^x - 1))", {"alpha": 1.0}, source="clevert2016fast",
+    ),
+    Activation(
+        "celu", nn.CELU, F.celu,
+        r"\max(0, x) + \min(0, \alpha (e^{x/\alpha} - 1))", {"alpha": 1.0},
+        source="barron2017continuously",
+    ),
+    Activation(
+        "selu", nn.SELU, F.selu,
+        r"s\,(\max(0, x) + \min(0, \alpha (e^x - 1)))", source="klambauer2017self",
+    ),
+    Activation(
+        "gelu", nn.GELU, F.gelu,
+        r"x\,\Phi(x)", {"approximate": "none"}, source="hendrycks2016gaussian",
+    ),
+    Activation("silu", nn.SiLU, F.silu, r"x\,\sigma(x)", source="elfwing2018sigmoid"),
+    Activation("mish", nn.Mish, F.mish, r"x \tanh(\ln(1 + e^x))", source="misra2019mish"),
+    Activation(
+        "hardswish", nn.Hardswish, F.hardswish,
+        r"x \min(\max(0, x + 3), 6) / 6", source="howard2019searching",
+    ),
+    Activation("sigmoid", nn.Sigmoid, torch.sigmoid, r"1 / (1 + e^{-x})"),
+    Activation("hardsigmoid", nn.Hardsigmoid, F.hardsigmoid, r"\min(\max(0, x + 3), 6) / 6"),
+    Activation("logsigmoid", nn.LogSigmoid, F.logsigmoid, r"\ln \sigma(x)"),
+    Activation("tanh", nn.Tanh, torch.tanh, r"(e^x - e^{-x}) / (e^x + e^{-x})"),
+    Activation(
+        "hardtanh", nn.Hardtanh, F.hardtanh,
+        r"\min(\max(l, x), u)", {"min_val": -1.0, "max_val": 1.0},
+    ),
+    Activation("softsign", nn.Softsign, F.softsign, r"x / (1 + |x|)", source="glorot2010understanding"),
+    Activation(
+        "softplus", nn.Softplus, F.softplus,
+        r"\tfrac1\beta \ln(1 + e^{\beta x})", {"beta": 1.0, "threshold": 20.0},
+        source="dugas2000incorporating",
+    ),
+    Activation(
+        "softshrink", nn.Softshrink, F.softshrink,
+        r"\operatorname{sign}(x) \max(0, |x| - \lambda)", {"lambd": 0.5},
+    ),
+    Activation(
+        "hardshrink", nn.Hardshrink, F.hardshrink,
+        r"x \text{ if } |x| > \lambda \text{ else } 0", {"lambd": 0.5},
+    ),
+    Activation("tanhshrink", nn.Tanhshrink, F.tanhshrink, r"x - \tanh x"),
+    Activation(
+        "softmax", nn.Softmax, F.softmax,
+        r"e^{x_i} / \textstyle\sum_j e^{x_j}", {"dim": -1}, elementwise=False,
+    ),
+    Activation(
+        "softmin", nn.Softmin, F.softmin,
+        r"e^{-x_i} / \textstyle\sum_j e^{-x_j}", {"dim": -1}, elementwise=False,
+    ),
+    Activation(
+        "log_softmax", nn.LogSoftmax, F.log_softmax,
+        r"x_i - \ln \textstyle\sum_j e^{x_j}", {"dim": -1}, elementwise=False,
+    ),
+    Activation(
+        "softmax2d", nn.Softmax2d, lambda x: F.softmax(x, dim=-3),
+        r"e^{x_c} / \textstyle\sum_k e^{x_k} \text{ over channels}", elementwise=False,
+    ),
+    Activation(
+        "glu", nn.GLU, F.glu, r"a \odot \sigma(b)", {"dim": -1}, elementwise=False,
+        source="dauphin2017language",
+    ),
+)  # fmt: skip
+
+_BY_NAME = {activation.name: activation for activation in CATALOG}
+
+
+def get(name: str) -> Activation:
+    """The activation of that name, as PyTorch's function or its module spells it.
+
+    Raises:
+        ValueError: for an unknown name; the message lists the nearest known ones.
+    """
+    by_spelling = _BY_NAME | {activation.label: activation for activation in CATALOG}
+    if name not in by_spelling:
+        near = difflib.get_close_matches(str(name), by_spelling, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(_BY_NAME)}"
+        raise ValueError(f"unknown activation {name!r}; {hint}")
+    return by_spelling[name]
+
+
+def elementwise() -> tuple[Activation, ...]:
+    """The activations that act on each number alone, in the catalogue's order."""
+    return tuple(activation for activation in CATALOG if activation.elementwise)

@@ -1,0 +1,32 @@
+"""The networks of the course, the activation a parameter."""
+
+from collections.abc import Callable, Sequence
+
+from torch import nn
+
+from nonlinearity import catalog
+
+
+def mlp(sizes: Sequence[int], activation: str | Callable[[], nn.Module] | None = "relu") -> nn.Sequential:
+    """A multilayer perceptron: linear layers with an activation between them, none after the last.
+
+    The linear layers draw their weights from PyTorch's global generator in order, so that networks made
+    after the same ``torch.manual_seed`` start from equal weights whatever the activation.
+
+    Args:
+        sizes: the widths from input to output, at least two positive integers: ``(784, 256, 10)``.
+        activation: a name of the catalogue, a callable that makes a module, or None for a network
+            that stays linear.
+
+    Raises:
+        ValueError: for fewer than two sizes, a size below 1, or an unknown activation.
+    """
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise ValueError(f"sizes must be at least two positive widths such as (2, 16, 1), got {tuple(sizes)}")
+    make = catalog.get(activation).make if isinstance(activation, str) else activation
+    layers: list[nn.Module] = []
+    for n_in, n_out in zip(sizes, sizes[1:]):
+        layers.append(nn.Linear(n_in, n_out))
+        if make is not None:
+            layers.append(make())
+    return nn.Sequential(*layers[: len(layers) - (make is not None)])

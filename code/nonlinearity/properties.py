@@ -1,0 +1,131 @@
+"""What can be measured of one activation function, by autograd in float64."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Function = Callable[[Tensor], Tensor]
+
+# Between two neighbours of the fine grid a differentiable activation's slope changes by its curvature
+# times the step, at most some 1e-3; a kink changes it by a finite jump.
+_STEP = 2.0**-13
+_REACH = 16.0
+_JUMP = 0.01
+_FAR = 1e8
+
+
+@dataclass(frozen=True)
+class Properties:
+    """Measured properties of one activation function.
+
+    Attributes:
+        range: smallest and largest value; infinite where it grows without bound.
+        slope_range: smallest and largest slope.
+        value_at_0, slope_at_0: f(0) and the slope that autograd uses at 0.
+        monotone: whether it never falls (or never rises).
+        jumps: the inputs at which the value itself jumps.
+        kinks: the inputs at which the slope jumps and the value does not.
+        saturates: ``"left"``, ``"right"``, ``"both"`` or ``"no"``: where the slope tends to 0.
+        mean, variance: of f(z) for z drawn from the standard normal distribution.
+    """
+
+    range: tuple[float, float]
+    slope_range: tuple[float, float]
+    value_at_0: float
+    slope_at_0: float
+    monotone: bool
+    jumps: tuple[float, ...]
+    kinks: tuple[float, ...]
+    saturates: str
+    mean: float
+    variance: float
+
+    @property
+    def smooth(self) -> bool:
+        """Whether the slope is continuous everywhere."""
+        return not self.jumps and not self.kinks
+
+    @property
+    def zero_centred(self) -> bool:
+        """Whether the mean output for standard normal input is 0."""
+        return abs(self.mean) < 1e-6
+
+
+def value_and_slope(function: Function, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Values f(x) and the slopes f'(x) that autograd computes.
+
+    Args:
+        function: element-wise function of a tensor.
+        x: floating-point tensor of any shape.
+
+    Returns:
+        two detached tensors of the shape and dtype of ``x``.
+
+    Raises:
+        TypeError: if ``x`` is not floating-point.
+        ValueError: if the function does not keep the shape of its input.
+    """
+    if not x.is_floating_point():
+        raise TypeError(f"x must be a floating-point tensor to have slopes, got {x.dtype}")
+    x = x.detach().clone().requires_grad_()
+    value = function(x)
+    if value.shape != x.shape:
+        raise ValueError(
+            f"an element-wise function keeps the shape {tuple(x.shape)}, got {tuple(value.shape)}"
+        )
+    if not value.requires_grad:  # a constant, as far as autograd can see
+        return value, torch.zeros_like(x)
+    (slope,) = torch.autograd.grad(value.sum(), x)
+    return value.detach(), slope
+
+
+def measure(function: Function) -> Properties:
+    """Measure an element-wise activation function.
+
+    Values and slopes are taken on a grid of step 2⁻¹³ over [−16, 16] and on a logarithmic one out to
+    ±10⁸, in float64. Features narrower than the step, or outside the fine grid, are not seen.
+
+    Args:
+        function: element-wise function of a float64 tensor.
+    """
+    fine = torch.arange(-_REACH, _REACH + _STEP, _STEP, dtype=torch.float64)
+    far = torch.logspace(math.log10(_REACH), math.log10(_FAR), 200, dtype=torch.float64)[1:]
+    x = torch.cat([-far.flip(0), fine, far])
+    value, slope = value_and_slope(function, x)
+    on_fine = slice(len(far), len(far) + len(fine))
+    jumps = _breaks(fine, value[on_fine])
+    weight = torch.exp(-fine.square() / 2) / math.sqrt(2 * math.pi)
+    mean = torch.trapezoid(value[on_fine] * weight, fine)
+    variance = torch.trapezoid((value[on_fine] - mean).square() * weight, fine)
+    rises = value.diff()
+    tolerance = 1e-12
+    at_zero = value_and_slope(function, torch.zeros(1, dtype=torch.float64))
+    return Properties(
+        range=(_bound(value.min()), _bound(value.max())),
+        slope_range=(float(slope.min()), float(slope.max())),
+        value_at_0=float(at_zero[0]),
+        slope_at_0=float(at_zero[1]),
+        monotone=bool((rises >= -tolerance).all() or (rises <= tolerance).all()),
+        jumps=jumps,
+        kinks=tuple(kink for kink in _breaks(fine, slope[on_fine]) if kink not in jumps),
+        saturates=_SATURATES[bool(slope[0].abs() < 1e-6), bool(slope[-1].abs() < 1e-6)],
+        mean=float(mean),
+        variance=float(variance),
+    )
+
+
+_SATURATES = {(False, False): "no", (True, False): "left", (False, True): "right", (True, True): "both"}
+
+
+def _bound(extreme: Tensor) -> float:
+    """An extreme value, infinite if only the end of the grid bounded it."""
+    return math.copysign(math.inf, extreme) if abs(extreme) > 0.001 * _FAR else float(extreme)
+
+
+def _breaks(x: Tensor, y: Tensor) -> tuple[float, ...]:
+    """The places, to three decimals, where ``y`` changes by more than ``_JUMP`` within one step."""
+    broken = torch.nonzero(y.diff().abs() > _JUMP).flatten().tolist()
+    return tuple(sorted({round(float(x[i] + x[i + 1]) / 2, 3) + 0.0 for i in broken}))

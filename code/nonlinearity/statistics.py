@@ -1,0 +1,39 @@
+"""Intervals for what was measured over seeds."""
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+
+def mean_interval(samples: Tensor, confidence: float = 0.95) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean over seeds with its confidence interval by Student's t distribution.
+
+    Args:
+        samples: (seeds,) or (seeds, ...) measurements; for "A beats B" pass the paired differences.
+        confidence: between 0 and 1.
+
+    Returns:
+        mean, lower end and upper end, each of the shape that is left without the first dimension.
+
+    Raises:
+        ValueError: for fewer than two seeds or a confidence outside (0, 1).
+    """
+    if len(samples) < 2:
+        raise ValueError(f"an interval needs at least 2 seeds, got {len(samples)}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
+    samples = samples.double()
+    mean = samples.mean(0)
+    half = float(stats.t.ppf((1 + confidence) / 2, len(samples) - 1)) * samples.std(0) / len(samples) ** 0.5
+    return mean, mean - half, mean + half
+
+
+def describe(samples: Tensor, digits: int = 3) -> str:
+    """One line for a report: ``"0.957 [0.951, 0.963] (5 seeds)"``.
+
+    Args:
+        samples: (seeds,) measurements.
+        digits: decimals to print.
+    """
+    mean, low, high = (float(value) for value in mean_interval(samples))
+    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}] ({len(samples)} seeds)"
