@@ -33,8 +33,7 @@ _NBVAL_COMMENT = re.compile(r"^\s*#+\s*(NBVAL_\w+|PYTEST_VALIDATE_IGNORE_OUTPUT)
 _MEASURED = re.compile(r"\b\d+\.\d+\s?%|\b\d{2}\s?%|\b0\.\d{3,}")
 _NOT_PROSE = re.compile(
     r"""
-      ^(?P<fence>`{3,}+)(?!\{(?!math|code)).*?^(?P=fence)`*[ ]*$  # code and formulas, not {exercise} and kin
-    | <!--.*?-->
+      <!--.*?-->
     | \$\$.*?\$\$
     | \$[^$]+\$
     | (?:\{[\w:.-]+\})?(?P<tick>`+)(?!`).+?(?<!`)(?P=tick)(?!`)    # inline code and roles: {glue:text}`…`
@@ -42,8 +41,10 @@ _NOT_PROSE = re.compile(
     | <?https?://\S+
     | \b95\s?%\s+(?:confidence|interval)
     """,
-    re.VERBOSE | re.DOTALL | re.MULTILINE,
+    re.VERBOSE | re.DOTALL,
 )
+_FENCE = re.compile(r"\s*(`{3,}|~{3,})(.*)")
+_DIRECTIVE_OF_PROSE = re.compile(r"\{(?!math|code)")
 
 
 def clean(notebook: NotebookNode) -> NotebookNode:
@@ -65,6 +66,9 @@ def faults(path: Path, notebook: NotebookNode) -> list[str]:
     """What is wrong with the form of a notebook, one line a fault, none for a good one."""
     if (notebook.nbformat, notebook.nbformat_minor) < (4, 5):
         return [f"{path.name}: older than nbformat 4.5, which gives each cell a stable id"]
+    identities = [cell.get("id") for cell in notebook.cells]
+    if None in identities or len({*identities}) < len(identities):
+        return [f"{path.name}: each cell needs an id of its own"]
     try:
         nbformat.validate(notebook)
     except nbformat.ValidationError as error:
@@ -145,8 +149,26 @@ def _nodes(source: str) -> Iterator[ast.AST]:
 
 
 def _faults_of_prose(notebook: NotebookNode, number: int) -> Iterator[str]:
-    for match in _MEASURED.finditer(_NOT_PROSE.sub(" ", notebook.cells[number].source)):
+    prose = _NOT_PROSE.sub(" ", _without_fences(notebook.cells[number].source))
+    for match in _MEASURED.finditer(prose):
         yield f"a number that looks measured is typed in prose: {match[0]!r}; glue it from a cell"
+
+
+def _without_fences(source: str) -> str:
+    """Markdown without fenced code and formulas; what an {exercise}, a {tip} or the like says stays."""
+    kept = []
+    open_fences: list[tuple[str, bool]] = []  # the ticks, and whether what they hold is code
+    for line in source.splitlines():
+        fence = _FENCE.match(line)
+        in_code = bool(open_fences) and open_fences[-1][1]
+        if fence and open_fences and fence[1].startswith(open_fences[-1][0]) and not fence[2].strip():
+            open_fences.pop()
+        elif fence and not in_code:
+            open_fences.append((fence[1], not _DIRECTIVE_OF_PROSE.match(fence[2])))
+            kept.append("" if open_fences[-1][1] else fence[2])
+        elif not in_code:
+            kept.append(line)
+    return "\n".join(kept)
 
 
 def main(paths: list[str]) -> int:
