@@ -1,6 +1,7 @@
 """The networks of the course, the activation a parameter."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from torch import nn
 
@@ -25,7 +26,7 @@ def mlp(sizes: Sequence[int], activation: str | Callable[[], nn.Module] | None =
         raise ValueError(f"sizes must be at least two positive widths such as (2, 16, 1), got {tuple(sizes)}")
     make = catalog.get(activation).make if isinstance(activation, str) else activation
     layers: list[nn.Module] = []
-    for n_in, n_out in zip(sizes, sizes[1:]):
+    for n_in, n_out in pairwise(sizes):
         layers.append(nn.Linear(n_in, n_out))
         if make is not None:
             layers.append(make())

@@ -4,8 +4,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pandas as pd
 import torch
 from torch import Tensor
+
+from nonlinearity import catalog
 
 Function = Callable[[Tensor], Tensor]
 
@@ -104,7 +107,7 @@ def measure(function: Function) -> Properties:
     tolerance = 1e-12
     at_zero = value_and_slope(function, torch.zeros(1, dtype=torch.float64))
     return Properties(
-        range=(_bound(value.min()), _bound(value.max())),
+        range=_range(x, value),
         slope_range=(float(slope.min()), float(slope.max())),
         value_at_0=float(at_zero[0]),
         slope_at_0=float(at_zero[1]),
@@ -120,12 +123,59 @@ def measure(function: Function) -> Properties:
 _SATURATES = {(False, False): "no", (True, False): "left", (False, True): "right", (True, True): "both"}
 
 
-def _bound(extreme: Tensor) -> float:
-    """An extreme value, infinite if only the end of the grid bounded it."""
-    return math.copysign(math.inf, extreme) if abs(extreme) > 0.001 * _FAR else float(extreme)
+def _range(x: Tensor, value: Tensor) -> tuple[float, float]:
+    """Smallest and largest value; infinite where an end of the grid holds it and values still move there."""
+    low, high = float(value.min()), float(value.max())
+    for end in (0, -1):
+        inner = torch.searchsorted(x, x[end] / 1e4)
+        if abs(value[end] - value[inner]) > _JUMP:
+            low = -math.inf if value[end] <= low else low
+            high = math.inf if value[end] >= high else high
+    return low, high
 
 
 def _breaks(x: Tensor, y: Tensor) -> tuple[float, ...]:
     """The places, to three decimals, where ``y`` changes by more than ``_JUMP`` within one step."""
     broken = torch.nonzero(y.diff().abs() > _JUMP).flatten().tolist()
     return tuple(sorted({round(float(x[i] + x[i + 1]) / 2, 3) + 0.0 for i in broken}))
+
+
+def summary(function: Function) -> dict[str, str]:
+    """The measured properties of an activation in words, for a table: property → what was measured."""
+    p = measure(function)
+    slope_breaks = p.jumps + p.kinks
+    return {
+        "range": _interval(p.range),
+        "slope": _interval(p.slope_range),
+        "f(0)": _number(p.value_at_0),
+        "f\u2032(0)": _number(p.slope_at_0),
+        "monotone": _yes(p.monotone),
+        "slope jumps at": ", ".join(map(_number, slope_breaks)) or "nowhere",
+        "saturates": p.saturates,
+        "mean for N(0, 1)": _number(p.mean),
+        "variance for N(0, 1)": _number(p.variance),
+        "zero-centred": _yes(p.zero_centred),
+    }
+
+
+def at_a_glance(name: str) -> pd.DataFrame:
+    """The properties of one activation of the catalogue, a row each: columns "property" and "measured".
+
+    Raises:
+        ValueError: for an unknown activation.
+    """
+    return pd.DataFrame(list(summary(catalog.get(name)).items()), columns=["property", "measured"])
+
+
+def _number(value: float) -> str:
+    if math.isinf(value):
+        return "\u221e" if value > 0 else "\u2212\u221e"
+    return f"{value:.3g}".replace("-", "\u2212") if abs(value) >= 5e-7 else "0"
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return f"{_number(ends[0])} \u2026 {_number(ends[1])}"
+
+
+def _yes(answer: bool) -> str:
+    return "yes" if answer else "no"

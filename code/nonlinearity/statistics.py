@@ -1,6 +1,5 @@
 """Intervals for what was measured over seeds."""
 
-import torch
 from scipy import stats
 from torch import Tensor
 
