@@ -6,18 +6,19 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nonlinearity import catalog
 
 Function = Callable[[Tensor], Tensor]
 
-# Between two neighbours of the fine grid a differentiable activation's slope changes by its curvature
-# times the step, at most some 1e-3; a kink changes it by a finite jump.
 _STEP = 2.0**-13
 _REACH = 16.0
-_JUMP = 0.01
 _FAR = 1e8
+# In one step a continuous function, however steep, changes about as much as in the next ones; at a break it
+# changes by a multiple of that. Breaks smaller than _JUMP are not looked for.
+_JUMP = 0.001
+_MULTIPLE = 10.0
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,15 @@ def value_and_slope(function: Function, x: Tensor) -> tuple[Tensor, Tensor]:
     if not x.is_floating_point():
         raise TypeError(f"x must be a floating-point tensor to have slopes, got {x.dtype}")
     x = x.detach().clone().requires_grad_()
-    value = function(x)
+    with torch.enable_grad():  # under torch.no_grad every slope would seem to be 0
+        value = function(x)
     if value.shape != x.shape:
         raise ValueError(
             f"an element-wise function keeps the shape {tuple(x.shape)}, got {tuple(value.shape)}"
         )
     if not value.requires_grad:  # a constant, as far as autograd can see
         return value, torch.zeros_like(x)
-    (slope,) = torch.autograd.grad(value.sum(), x)
+    (slope,) = torch.autograd.grad(value, x, torch.ones_like(value))
     return value.detach(), slope
 
 
@@ -103,7 +105,7 @@ def measure(function: Function) -> Properties:
     weight = torch.exp(-fine.square() / 2) / math.sqrt(2 * math.pi)
     mean = torch.trapezoid(value[on_fine] * weight, fine)
     variance = torch.trapezoid((value[on_fine] - mean).square() * weight, fine)
-    rises = value.diff()
+    rises = value.diff()  # NaN between two infinite values, which is neither a rise nor a fall
     tolerance = 1e-12
     at_zero = value_and_slope(function, torch.zeros(1, dtype=torch.float64))
     return Properties(
@@ -111,7 +113,7 @@ def measure(function: Function) -> Properties:
         slope_range=(float(slope.min()), float(slope.max())),
         value_at_0=float(at_zero[0]),
         slope_at_0=float(at_zero[1]),
-        monotone=bool((rises >= -tolerance).all() or (rises <= tolerance).all()),
+        monotone=not ((rises < -tolerance).any() and (rises > tolerance).any()),
         jumps=jumps,
         kinks=tuple(kink for kink in _breaks(fine, slope[on_fine]) if kink not in jumps),
         saturates=_SATURATES[bool(slope[0].abs() < 1e-6), bool(slope[-1].abs() < 1e-6)],
@@ -127,23 +129,29 @@ def _range(x: Tensor, value: Tensor) -> tuple[float, float]:
     """Smallest and largest value; infinite where an end of the grid holds it and values still move there."""
     low, high = float(value.min()), float(value.max())
     for end in (0, -1):
-        inner = torch.searchsorted(x, x[end] / 1e4)
-        if abs(value[end] - value[inner]) > _JUMP:
+        inner = torch.searchsorted(x, x[end] / 10)
+        if abs(value[end] - value[inner]) > 0.01:
             low = -math.inf if value[end] <= low else low
             high = math.inf if value[end] >= high else high
-    return low, high
+    return low + 0.0, high + 0.0  # no negative zero
 
 
 def _breaks(x: Tensor, y: Tensor) -> tuple[float, ...]:
-    """The places, to three decimals, where ``y`` changes by more than ``_JUMP`` within one step."""
-    broken = torch.nonzero(y.diff().abs() > _JUMP).flatten().tolist()
-    return tuple(sorted({round(float(x[i] + x[i + 1]) / 2, 3) + 0.0 for i in broken}))
+    """The places, to three decimals, where ``y`` changes by far more than two steps before and after.
+
+    (Two steps, not one: at the break itself autograd may use a slope half-way, as it does for ``abs``.)
+    """
+    change = y.diff().abs()
+    nearby = nn.functional.pad(change, (2, 2))
+    broken = (change > _JUMP) & (change > _MULTIPLE * torch.maximum(nearby[:-4], nearby[4:]))
+    middles = (x[:-1] + x[1:])[broken] / 2
+    return tuple(sorted({round(middle, 3) + 0.0 for middle in middles.tolist()}))
 
 
 def summary(function: Function) -> dict[str, str]:
     """The measured properties of an activation in words, for a table: property → what was measured."""
     p = measure(function)
-    slope_breaks = p.jumps + p.kinks
+    slope_breaks = sorted(p.jumps + p.kinks)
     return {
         "range": _interval(p.range),
         "slope": _interval(p.slope_range),
