@@ -1,0 +1,710 @@
+"""Interactive charts without a kernel: torch computes the curves, sliders choose among them.
+
+Each function returns a chart that displays as Vega-Lite (live in JupyterLab and in the site), with a PNG for
+GitHub, print and readers without JavaScript. No formula is written here: a slider over a parameter selects
+among curves that torch computed for each of its values.
+"""
+
+import base64
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import altair as alt
+import torch
+import torch.nn.functional as F
+import vl_convert
+from PIL import Image
+from torch import Tensor, nn
+
+from nonlinearity import catalog, models, plotting
+from nonlinearity.catalog import Activation
+from nonlinearity.data import moons
+from nonlinearity.plotting import CLASS_COLOURS
+from nonlinearity.properties import measure, value_and_slope
+
+#: JupyterLab 4 draws this type with Vega-Lite 5.6; the type Altair 6 would give ("v6.json") it does not know,
+#: and nbformat refuses it as JSON.
+MIME_TYPE = "application/vnd.vegalite.v5+json"
+SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"
+#: The Vega-Lite that draws the PNG and the site; the charts use nothing that 5.6 does not know.
+VEGA_LITE = "6.4"
+
+#: The parameters that the explorer gives a control, and the values to choose from.
+GRIDS: dict[str, dict[str, Sequence[float] | Sequence[str]]] = {
+    "leaky_relu": {"negative_slope": [i / 100 for i in range(31)]},
+    "elu": {"alpha": [i / 4 for i in range(1, 9)]},
+    "celu": {"alpha": [i / 4 for i in range(1, 9)]},
+    "gelu": {"approximate": ["none", "tanh"]},
+    "softplus": {"beta": [float(i) for i in range(1, 11)]},
+}
+
+_ACCENT = "#0072B2"
+_INK = "#333333"
+_FAINT = "#9a9a9a"
+_ROW = 18  # height of one line of a reading, in pixels
+_NONE = "none"
+_WIDTH, _HEIGHT = 700, 230  # of a whole chart and of each panel, in pixels, where no page says otherwise
+_GAP = 0.002  # between the points on either side of a kink
+_CELLS = 30  # a side of the grid that shows a decision
+_SURFACE = ["#a9cfe8", "#f7f7f7", "#f3bd9b"]
+_CONFIG = {
+    "background": "white",
+    "padding": 4,
+    "font": "sans-serif",
+    "view": {"stroke": None},
+    "title": {"anchor": "start", "color": _INK, "fontSize": 14, "offset": 10, "subtitleColor": "#595959",
+              "subtitleFontSize": 12, "subtitlePadding": 5},
+    "axis": {"gridColor": "#e4e4e4", "domainColor": _FAINT, "tickColor": _FAINT, "labelColor": _INK,
+             "titleColor": _INK, "labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal"},
+    # A fixed room for the labels: then a page can tell the chart's width from that of its panels.
+    "axisY": {"minExtent": 26, "maxExtent": 26, "titlePadding": 6},
+    "text": {"color": _INK, "fontSize": 12},
+    "concat": {"spacing": 18},
+    "aria": False,  # the chart as a whole has its description; thousands of marks need none
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class InteractiveChart:
+    """A chart with controls.
+
+    Attributes:
+        spec: the Vega-Lite specification with all its data, as JSON-like objects.
+        measured: the numbers that the chart shows, for the assertions of a notebook.
+    """
+
+    spec: dict[str, object]
+    measured: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def description(self) -> str:
+        """What the chart shows, in words."""
+        return str(self.spec["description"])
+
+    def png(self) -> bytes:
+        """The chart as a still picture, its controls as they are at the start."""
+        picture = Image.open(io.BytesIO(vl_convert.vegalite_to_png(self.spec, vl_version=VEGA_LITE)))
+        few = picture.convert("RGB").quantize(64, dither=Image.Dither.NONE)  # a seventh of the bytes
+        file = io.BytesIO()
+        few.save(file, "PNG", optimize=True)
+        return file.getvalue()
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, object]:
+        return {
+            MIME_TYPE: self.spec,
+            "image/png": base64.b64encode(self.png()).decode(),
+            "text/plain": f"Interactive chart: {self.description}",
+        }
+
+
+def explorer(*names: str) -> InteractiveChart:
+    """Read f(x) and f'(x) of up to three activations at any x.
+
+    Menus choose the activations, a slider the point x, further controls the parameters in ``GRIDS``.
+
+    Args:
+        *names: the element-wise activations to choose from; all of them when none is named. The first
+            three are chosen at the start (of all: ReLU and GELU).
+
+    Raises:
+        ValueError: for an unknown activation, one that acts on a vector, or one named twice.
+    """
+    activations = [_single(name) for name in names] or list(catalog.elementwise())
+    labels = [activation.label for activation in activations]
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"each activation can be named once, got {', '.join(names)}")
+    start = (labels if names else ["ReLU", "GELU"])[:3]
+    start += [_NONE] * (min(3, len(labels)) - len(start))
+    menus = []
+    for slot, value in zip(("first", "second", "third"), start):
+        options = labels if slot == "first" else [_NONE, *labels]
+        bind = alt.binding_select(options=options, name=f"{slot.capitalize()} ")
+        menus.append(alt.param(name=slot, value=value, bind=bind))
+    variants, controls = [], []
+    for activation in activations:
+        grid = GRIDS.get(activation.name)
+        if grid is None:
+            variants.append((activation, {}))
+            continue
+        ((parameter, values),) = grid.items()
+        variants += [(activation, {parameter: value}) for value in values]
+        controls.append(_parameter_control(activation, parameter, values))
+    return _curves(
+        variants,
+        slots=[menu.name for menu in menus],
+        x=torch.arange(-40, 41, dtype=torch.float64) / 10,
+        x_start=1.0,
+        controls=[*menus, *controls],
+        title="Values and slopes of activation functions",
+        description=(
+            "Two panels with the values f(x) and the slopes f′(x) of up to three activation functions for x "
+            "from −4 to 4. Menus choose the functions, sliders the point x and the functions’ parameters; "
+            "above each panel stands what each function gives at x."
+        ),
+    )
+
+
+def leaky_slope() -> InteractiveChart:
+    """LeakyReLU beside ReLU, with a slider for its negative slope from 0 to 1 and one for x."""
+    values = [i / 100 for i in range(101)]
+    leaky = catalog.get("leaky_relu")
+    variants = [(catalog.get("relu"), {}), *((leaky, {"negative_slope": value}) for value in values)]
+    return _curves(
+        variants,
+        slots=["'ReLU'", "'LeakyReLU'"],
+        x=torch.arange(-8, 9, dtype=torch.float64) / 2,  # straight pieces need no more
+        x_start=-2.0,
+        controls=[_parameter_control(leaky, "negative_slope", values, start=0.1)],
+        title="The slope that keeps a negative input alive",
+        description=(
+            "Values f(x) and slopes f′(x) of ReLU and LeakyReLU for x from −4 to 4. A slider sets the "
+            "negative slope of LeakyReLU from 0, where it is ReLU, to 1, where it is the identity."
+        ),
+    )
+
+
+def depth_chain(*names: str, width: int = 64, networks: int = 20, depth: int = 32) -> InteractiveChart:
+    """How a gradient changes on its way back through the layers of random networks, by activation.
+
+    Each network is a chain of layers f(W h) without biases. Its input is standard normal, its weights are
+    normal with variance v/width for a v that a slider sets (1: Glorot and LeCun, 2: He). For each depth a
+    random direction is sent back from the last layer to the input by the chain rule; shown is its length at
+    the input over its length at the start: the median over the networks and the middle 80 %. All activations
+    see the same networks.
+
+    Args:
+        *names: element-wise activations; sigmoid, tanh, ReLU and GELU when none is named.
+        width: units of each layer.
+        networks: how many random networks are measured.
+        depth: the number of layers of the deepest.
+
+    Returns:
+        a chart; ``measured[label]`` is a (variances, depth) tensor of medians and ``measured["variances"]``
+        lists the v.
+
+    Raises:
+        ValueError: for an unknown activation, one that acts on a vector, or a size below 1.
+    """
+    activations = [_single(name) for name in names or ("sigmoid", "tanh", "relu", "gelu")]
+    if min(width, networks, depth) < 1:
+        raise ValueError(f"width, networks and depth must be positive, got {width}, {networks}, {depth}")
+    variances = [i / 2 for i in range(1, 9)]
+    generator = torch.Generator().manual_seed(0)
+    normal = partial(torch.randn, generator=generator, dtype=torch.float64)
+    weights = normal(depth, networks, width, width) / width**0.5
+    start, direction = normal(networks, width, 1), normal(networks, depth, width)
+    rows, medians = [], {}
+    for activation in activations:
+        median = []
+        for variance in variances:
+            factors = _shrinkage(activation, variance**0.5 * weights, start, direction)
+            low, middle, high = factors.quantile(torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64), dim=0)
+            columns = {"low": low, "middle": middle, "high": high}
+            rows.append(
+                {
+                    "name": activation.label,
+                    "variance": variance,
+                    "layers": " ".join(map(str, range(1, depth + 1))),
+                }
+                | {
+                    key: " ".join(f"{float(value):.3g}" for value in column)
+                    for key, column in columns.items()
+                }
+            )
+            median.append(middle)
+        medians[activation.label] = torch.stack(median)
+    labels = ", ".join(medians)
+    return _finish(
+        [_depth_chart(activations, rows, variances, depth)],
+        title="What is left of a gradient after n layers",
+        subtitle=[
+            f"{networks} random networks, {width} units a layer:",
+            "median, and a band for the middle 80 %",
+        ],
+        description=(
+            f"The factor by which the length of a gradient changes on its way back through 1 to {depth} "
+            f"layers of random networks, on a logarithmic scale, one line each for {labels}. Sliders set the "
+            "number of layers and the variance of the weights; above the lines stand the factors."
+        ),
+        measured={**medians, "variances": variances},
+    )
+
+
+def _shrinkage(activation: Activation, weights: Tensor, h: Tensor, direction: Tensor) -> Tensor:
+    """Length of a direction sent back to the input over its length before, for every depth at once.
+
+    Args:
+        activation: the element-wise activation f.
+        weights: (depth, networks, width, width) matrices.
+        h: (networks, width, 1) inputs.
+        direction: (networks, depth, width); row d starts behind layer d + 1.
+
+    Returns:
+        (networks, depth).
+    """
+    slopes = []
+    for weight in weights:
+        h, slope = value_and_slope(activation, weight @ h)
+        slopes.append(slope.mT)
+    gradient = torch.zeros_like(direction)
+    for layer in reversed(range(len(weights))):
+        gradient[:, layer] = direction[:, layer]
+        gradient[:, layer:] = (gradient[:, layer:] * slopes[layer]) @ weights[layer]
+    return gradient.norm(dim=2) / direction.norm(dim=2)
+
+
+def _depth_chart(
+    activations: Sequence[Activation], rows: list[dict[str, object]], variances: Sequence[float], depth: int
+) -> alt.LayerChart:
+    layers = alt.param(name="layers", value=min(16, depth), bind=_slider(1, depth, 1, "Layers"))
+    slider = _slider(variances[0], variances[-1], 0.5, "Variance of the weights × width")
+    variance = alt.param(name="variance", value=1.0, bind=slider)
+    labels = [activation.label for activation in activations]
+    look = _look(activations)
+    everywhere = _unpacked(
+        alt.Chart(_inline(rows)).transform_filter("datum.variance == variance"),
+        "layers",
+        "low",
+        "middle",
+        "high",
+    )
+    here = everywhere.transform_filter("datum.layers == layers")
+    x = alt.X("layers:Q", title="layers", scale=alt.Scale(domain=[0, depth], nice=False))
+    powers = {-12: "10⁻¹²", -9: "10⁻⁹", -6: "10⁻⁶", -3: "10⁻³", 0: "1", 3: "10³", 6: "10⁶"}
+    named = f"{ {str(power): text for power, text in powers.items()} }[round(log(datum.value) / LN10)]"
+    axis = alt.Axis(values=[10.0**power for power in powers], labelExpr=named.strip(), title=None)
+    y = {"scale": alt.Scale(type="log", domain=[1e-12, 1e6]), "axis": axis}
+    shown = (
+        "datum.name + ': ' + format(datum.middle, '.3~g') + '  (' + format(datum.low, '.3~g') + ' to ' + "
+        "format(datum.high, '.3~g') + ')'"
+    )
+    return alt.layer(
+        everywhere.mark_area(opacity=0.15, clip=True).encode(
+            x, alt.Y("low:Q", **y), alt.Y2("high:Q"), color=look["color"]
+        ),
+        everywhere.mark_line(strokeWidth=2, clip=True).encode(x, alt.Y("middle:Q", **y), **look),
+        _rule("layers"),
+        here.mark_point(filled=True, size=60, opacity=1, clip=True).encode(
+            x, alt.Y("middle:Q", **y), color=look["color"]
+        ),
+        *_reading("factor", here, shown, f"indexof({labels}, datum.name)", len(labels), look),
+    ).add_params(layers, variance)
+
+
+def relu_interpolant(function: Callable[[Tensor], Tensor], knots: Tensor) -> Callable[[Tensor], Tensor]:
+    """The sum of ReLUs that meets a function at its knots and is straight between them.
+
+    Each ReLU changes the slope at its knot by its weight, so k pieces take k ReLUs and one constant.
+
+    Args:
+        function: what to approximate, element-wise.
+        knots: (k + 1,) increasing positions; a hinge at each but the last.
+
+    Returns:
+        a function of a tensor of any shape.
+    """
+    heights = function(knots)
+    slopes = heights.diff() / knots.diff()
+    weights = slopes.diff(prepend=torch.zeros_like(slopes[:1]))
+    return lambda x: heights[0] + (weights * torch.relu(x.unsqueeze(-1) - knots[:-1])).sum(-1)
+
+
+def hinges(
+    function: Callable[[Tensor], Tensor] = torch.sin,
+    low: float = -3.5,
+    high: float = 3.5,
+    *,
+    most: int = 16,
+    name: str = "sin x",
+) -> InteractiveChart:
+    """k ReLUs approximate a curve: a slider for k, the hinges, and the largest error.
+
+    Args:
+        function: the curve, element-wise.
+        low: where it begins.
+        high: where it ends.
+        most: the largest k.
+        name: what to call the curve.
+
+    Returns:
+        a chart; ``measured["error"]`` holds the largest error for k = 1, …, most.
+
+    Raises:
+        ValueError: unless low < high and most is at least 2.
+    """
+    if not low < high or most < 2:
+        raise ValueError(f"the curve needs low < high and at least 2 hinges, got {low}, {high} and {most}")
+    x = torch.linspace(low, high, 141, dtype=torch.float64)
+    fine = torch.linspace(low, high, 14001, dtype=torch.float64)
+    target = [{"x": _numbers(x), "y": _numbers(function(x))}]
+    sums, errors = [], []
+    for k in range(1, most + 1):
+        knots = torch.linspace(low, high, k + 1, dtype=torch.float64)
+        approximation = relu_interpolant(function, knots)
+        errors.append(float((approximation(fine) - function(fine)).abs().max()))
+        sums.append({"k": k, "x": _numbers(knots), "y": _numbers(approximation(knots))})
+    error = [{"k": k, "error": float(f"{value:.3g}")} for k, value in enumerate(errors, 1)]
+    slider = alt.param(name="k", value=4, bind=_slider(1, most, 1, "ReLUs"))
+    position = alt.X("x:Q", title="x", scale=alt.Scale(domain=[low, high], nice=False))
+    height = alt.Y("y:Q", title=None)
+    now = "datum.k == k"
+    curve = _unpacked(alt.Chart(_inline(target)), "x", "y")
+    chosen = _unpacked(alt.Chart(_inline(sums)).transform_filter(now), "x", "y")
+    powers = [2**i for i in range(most.bit_length())]
+    scale = alt.Scale(type="log", domain=[1, most], nice=False)
+    count = alt.X("k:Q", title="ReLUs", scale=scale, axis=alt.Axis(values=powers))
+    size = alt.Y("error:Q", title=None, scale=alt.Scale(type="log"), axis=alt.Axis(tickCount=4))
+    chosen_row = alt.Chart(_inline(error)).transform_filter(now)
+    left = alt.layer(
+        curve.mark_line(color="#b8b8b8", strokeWidth=5).encode(position, height),
+        chosen.mark_line(color=_ACCENT, strokeWidth=2).encode(position, height),
+        chosen.transform_filter(f"datum.x < {high} - 0.001")
+        .mark_point(color=_ACCENT, filled=True, size=50, opacity=1)
+        .encode(position, height),
+        _heading("sum", chosen_row, f"'{name} in grey, ' + k + (k == 1 ? ' ReLU' : ' ReLUs')"),
+    )
+    right = alt.layer(
+        alt.Chart(_inline(error))
+        .mark_line(color=_FAINT, point={"color": _FAINT, "size": 20})
+        .encode(count, size),
+        chosen_row.mark_point(color=_ACCENT, filled=True, size=90, opacity=1).encode(count, size),
+        _heading("error", chosen_row, "'largest error ' + format(datum.error, '.3~g')"),
+    )
+    left = left.add_params(slider)
+    return _finish(
+        [left, right],
+        title="A curve made of hinges",
+        description=(
+            f"Left, the curve {name} and its approximation by a sum of k ReLUs, straight between its hinges, "
+            "which are marked. Right, the largest error against k on logarithmic axes. A slider sets k from "
+            f"1 to {most}."
+        ),
+        measured={"error": errors},
+    )
+
+
+def decision_boundary(activation: str = "tanh", *, steps: int = 200, every: int = 10) -> InteractiveChart:
+    """Two networks learn the moons, with and without a nonlinearity; a slider walks through the training.
+
+    Both are 2-16-16-1 perceptrons that start from equal weights and take full-batch steps of Adam at a
+    learning rate of 0.02. One run, to look at: no evidence that one network beats another.
+
+    Args:
+        activation: the nonlinearity of the first network.
+        steps: training steps.
+        every: steps between two positions of the slider; divides ``steps``.
+
+    Returns:
+        a chart; ``measured[label]`` and ``measured["linear"]`` list the training accuracies.
+
+    Raises:
+        ValueError: for an unknown activation or one that acts on a vector, or if every does not divide steps.
+    """
+    label = _single(activation).label
+    if every < 1 or steps < every or steps % every:
+        raise ValueError(f"every must divide steps, got every={every} and steps={steps}")
+    x, y = moons(200, 0.2, seed=0)
+    names = {label: f"with {label}", "linear": "without a nonlinearity"}
+    low, high = x.min(0).values - 0.2, x.max(0).values + 0.2
+    side = (torch.arange(_CELLS) + 0.5) / _CELLS
+    second, first = torch.meshgrid(side, side, indexing="ij")
+    grid = low + (high - low) * torch.stack([first.flatten(), second.flatten()], dim=1)
+    rows, measured = [], {}
+    for name in names:
+        with torch.random.fork_rng():  # the notebook's own random numbers stay as they were
+            torch.manual_seed(0)
+            model = models.mlp((2, 16, 16, 1), None if name == "linear" else activation)
+        measured[name] = []
+        for step, accuracy in _learn(model, x, y, steps, every):
+            with torch.no_grad():
+                levels = (9.999 * model(grid).sigmoid()).int().flatten().tolist()
+            measured[name].append(accuracy)
+            rows.append(
+                {
+                    "name": name,
+                    "step": step,
+                    "accuracy": round(accuracy, 3),
+                    "level": "".join(map(str, levels)),
+                }
+            )
+    points = [
+        {
+            "x": _numbers(x[:, 0], 2),
+            "y": _numbers(x[:, 1], 2),
+            "label": " ".join(str(int(value)) for value in y.flatten()),
+        }
+    ]
+    slider = alt.param(name="step", value=steps, bind=_slider(0, steps, every, "Training step"))
+    (left, right), (bottom, top) = zip(low.tolist(), high.tolist())
+    axis = {"axis": None}
+    horizontal = alt.Scale(domain=[round(left, 3), round(right, 3)], nice=False)
+    vertical = alt.Scale(domain=[round(bottom, 3), round(top, 3)], nice=False)
+    surface = alt.Color("level:Q", legend=None, scale=alt.Scale(domain=[0, 4.5, 9], range=_SURFACE))
+    colour = alt.Color("label:N", legend=None, scale=alt.Scale(domain=[0, 1], range=[*CLASS_COLOURS]))
+    shape = alt.Shape("label:N", legend=None, scale=alt.Scale(domain=[0, 1], range=["circle", "square"]))
+    panels = []
+    for name, text in names.items():
+        frame = alt.Chart(_inline(rows)).transform_filter(f"datum.name == '{name}' && datum.step == step")
+        cells = (
+            frame.transform_calculate(level="split(datum.level, '')", index=f"sequence({_CELLS**2})")
+            .transform_flatten(["level", "index"])
+            .transform_calculate(
+                level="toNumber(datum.level)",
+                x=f"{left:.3f} + datum.index % {_CELLS} * {(right - left) / _CELLS:.6f}",
+                y=f"{bottom:.3f} + floor(datum.index / {_CELLS}) * {(top - bottom) / _CELLS:.6f}",
+                right=f"datum.x + {(right - left) / _CELLS:.6f}",
+                top=f"datum.y + {(top - bottom) / _CELLS:.6f}",
+            )
+        )
+        panels.append(
+            alt.layer(
+                cells.mark_rect().encode(
+                    alt.X("x:Q", scale=horizontal, **axis), alt.Y("y:Q", scale=vertical, **axis),
+                    alt.X2("right:Q"), alt.Y2("top:Q"), fill=surface, stroke=surface,
+                ),
+                _unpacked(alt.Chart(_inline(points)), "x", "y", "label")
+                .mark_point(filled=True, size=28, opacity=1, stroke="white", strokeWidth=0.5)
+                .encode(alt.X("x:Q", scale=horizontal, **axis), alt.Y("y:Q", scale=vertical, **axis),
+                        fill=colour, shape=shape),
+                _heading(name, frame, f"'{text}: accuracy ' + format(datum.accuracy, '.3f')"),
+            ).resolve_scale(color="independent", fill="independent", stroke="independent")
+        )  # fmt: skip
+    panels[0] = panels[0].add_params(slider)
+    return _finish(
+        panels,
+        title="Learning to tell two moons apart",
+        margin=2,
+        description=(
+            f"Two panels with the points of the two moons and the regions in which a network gives either "
+            f"class: one network with {label} between its layers, one without a nonlinearity, whose border "
+            f"stays straight. A slider walks through {steps} training steps; above each panel stands the "
+            "accuracy."
+        ),
+        measured=measured,
+    )
+
+
+def _learn(model: nn.Module, x: Tensor, y: Tensor, steps: int, every: int) -> Iterator[tuple[int, float]]:
+    """Train with full batches; before each step that ``every`` divides, give its number and the accuracy."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    for step in range(steps + 1):
+        logits = model(x)
+        if step % every == 0:
+            yield step, float(((logits > 0) == (y > 0.5)).float().mean())
+        optimizer.zero_grad()
+        F.binary_cross_entropy_with_logits(logits, y).backward()
+        optimizer.step()
+
+
+def _curves(
+    variants: Sequence[tuple[Activation, Mapping[str, float | str]]],
+    slots: Sequence[str],
+    x: Tensor,
+    x_start: float,
+    controls: Sequence[alt.Parameter],
+    title: str,
+    description: str,
+) -> InteractiveChart:
+    """The panels f(x) and f'(x) with a reading at x.
+
+    Args:
+        variants: each curve: an activation and the value of its parameter, if it has a control.
+        slots: Vega expressions that give the labels of what is shown, one a line of the reading.
+        x: (n,) positions that the slider for x offers, equally spaced.
+        x_start: where the slider stands at first.
+        controls: everything that the reader can set besides x.
+        title: of the chart.
+        description: of the chart.
+    """
+    activations = list({activation.name: activation for activation, _ in variants}.values())
+    fine, is_gap = _with_breaks(x, activations)
+    rows = []
+    for activation, parameters in variants:
+        value, slope = value_and_slope(partial(activation, **parameters), fine)
+        curves = {"f": _numbers(_broken(value, is_gap)), "slope": _numbers(_broken(slope, is_gap))}
+        rows.append({"name": activation.label, "set": next(iter(parameters.values()), None)} | curves)
+    step = round(float(x[1] - x[0]), 6)
+    params = [
+        alt.param(name="x", value=x_start, bind=_slider(float(x[0]), float(x[-1]), step, "x")),
+        *controls,
+        alt.param(name="positions", value=_numbers(fine)),
+    ]
+    chosen = {activation.label: f"{activation.name}_{key}" for activation, keys in variants for key in keys}
+    settings = ", ".join(f"{label}: {param}" for label, param in chosen.items())
+    shown = f"[{', '.join(slots)}]"
+    line = (
+        alt.Chart(_inline(rows))
+        .transform_filter(f"indexof({shown}, datum.name) >= 0")
+        .transform_filter(f"!isValid(datum.set) || datum.set == {{{settings}}}[datum.name]")
+        .transform_calculate(x="positions")
+    )
+    panels = []
+    for key, symbol, domain in (("f", "f", (-2, 4)), ("slope", "f′", (-0.25, 1.25))):
+        look = _look(activations)
+        curve = _unpacked(line, "x", key)
+        here = curve.transform_filter("abs(datum.x - x) < 1e-6")
+        horizontal = alt.X("x:Q", title="x", scale=alt.Scale(domain=[float(x[0]), float(x[-1])], nice=False))
+        vertical = alt.Y(f"{key}:Q", title=None, scale=alt.Scale(domain=domain, nice=False))
+        text = f"datum.name + ':  {symbol}(' + format(x, '~') + ') = ' + format(datum.{key}, '.4~f')"
+        panels.append(
+            alt.layer(
+                alt.Chart(_inline([{}])).mark_rule(color=_FAINT).encode(y=alt.datum(0, type="quantitative")),
+                curve.mark_line(clip=True, strokeWidth=2).encode(horizontal, vertical, **look),
+                _rule("x"),
+                here.mark_point(filled=True, size=60, opacity=1, clip=True)
+                .encode(horizontal, vertical, color=look["color"]),
+                *_reading(key, here, text, f"indexof({shown}, datum.name)", len(slots), look),
+                title=f"{symbol}(x)" if key == "f" else "slope f′(x)",
+            )
+        )  # fmt: skip
+    panels[0] = panels[0].add_params(*params)
+    only = {param: label for label, param in chosen.items()}
+    return _finish(panels, title=title, description=description, only=only)
+
+
+def _with_breaks(x: Tensor, activations: Sequence[Activation]) -> tuple[Tensor, Tensor]:
+    """The positions x and four more around each kink and jump, with a mark at the two where lines break.
+
+    Returns:
+        (m,) positions in order, and a (m,) bool tensor that is true beside kinks and jumps.
+    """
+    measured = [measure(activation) for activation in activations]
+    breaks = {place for properties in measured for place in (*properties.kinks, *properties.jumps)}
+    inside = torch.tensor(sorted(place for place in breaks if x[0] < place < x[-1]), dtype=x.dtype)
+    near = torch.cat([inside - _GAP, inside + _GAP])
+    positions = torch.cat([x, inside, near, inside - 2 * _GAP, inside + 2 * _GAP]).unique()
+    return positions, torch.isin(positions, near)
+
+
+def _broken(y: Tensor, is_gap: Tensor) -> Tensor:
+    """A copy of y with NaN at those gaps where y jumps: a line through them would draw what is not there."""
+    y = y.clone()
+    for i in is_gap.nonzero().flatten().tolist():
+        if abs(y[i + 1] - y[i - 1]) > 0.01:
+            y[i] = torch.nan
+    return y
+
+
+def _rule(where: str) -> alt.Chart:
+    """A dashed vertical line at the value of a control."""
+    return (
+        alt.Chart(_inline([{}]))
+        .mark_rule(color=_INK, strokeDash=[3, 3], strokeWidth=1)
+        .encode(x=alt.datum(alt.ExprRef(where), type="quantitative"))
+    )
+
+
+def _heading(name: str, row: alt.Chart, text: str) -> alt.Chart:
+    """A line above a panel that says something about the one row of its data."""
+    return (
+        row.transform_calculate(shown=text)
+        .mark_text(align="left", baseline="middle")
+        .encode(text="shown:N", x=alt.value(0), y=alt.value(-_ROW))
+        .properties(name=f"reading_{name}")
+    )
+
+
+def _reading(
+    name: str, here: alt.Chart, text: str, slot: str, rows: int, look: Mapping[str, object]
+) -> list[alt.Chart]:
+    """One line above the panel for each activation: a piece of its curve, its name and its number."""
+    row = here.transform_calculate(shown=text, row=f"({slot} - {rows}) * {_ROW}")
+    y = alt.Y("row:Q", scale=None, axis=None)
+    return [
+        row.mark_rule(strokeWidth=2).encode(y, x=alt.value(0), x2=alt.value(22), **look),
+        row.mark_text(align="left", baseline="middle")
+        .encode(y, x=alt.value(28), text="shown:N")
+        .properties(name=f"reading_{name}"),
+    ]
+
+
+def _single(name: str) -> Activation:
+    """The element-wise activation of that name."""
+    activation = catalog.get(name)
+    if not activation.elementwise:
+        raise ValueError(f"{name} acts on a vector and has no curve to show")
+    return activation
+
+
+def _numbers(values: Tensor | Iterable[float], decimals: int = 4) -> str:
+    """Numbers as one string, for a notebook would store each element of a list on a line of its own.
+
+    NaN becomes an empty word, which Vega reads as "no point here".
+    """
+    words = []
+    for value in values.tolist() if isinstance(values, Tensor) else values:
+        # Off the ties: else 0.00125 might be rounded one way here and the other way on another CPU.
+        text = f"{value + 1e-9:.{decimals}f}".rstrip("0").rstrip(".")
+        words.append("" if text == "nan" else "0" if text == "-0" else text)
+    return " ".join(words)
+
+
+def _unpacked(chart: alt.Chart, *columns: str) -> alt.Chart:
+    """The chart with its strings of numbers split into one row a number."""
+    words = {key: f"split(datum.{key}, ' ')" for key in columns}
+    numbers = {key: f"toNumber(datum.{key})" for key in columns}
+    return chart.transform_calculate(**words).transform_flatten([*columns]).transform_calculate(**numbers)
+
+
+def _inline(rows: list[dict[str, object]]) -> alt.InlineData:
+    return alt.InlineData(values=rows)
+
+
+def _slider(low: float, high: float, step: float, name: str) -> alt.BindRange:
+    return alt.binding_range(min=low, max=high, step=step, name=f"{name} ")
+
+
+def _parameter_control(
+    activation: Activation,
+    parameter: str,
+    values: Sequence[float] | Sequence[str],
+    start: float | None = None,
+) -> alt.Parameter:
+    """The menu or slider of one parameter, at the catalogue's default unless told otherwise."""
+    name = f"{activation.label} {parameter} "
+    bind = (
+        alt.binding_select(options=list(values), name=name)
+        if isinstance(values[0], str)
+        else _slider(values[0], values[-1], round(values[1] - values[0], 6), name.strip())
+    )
+    value = activation.parameters[parameter] if start is None else start
+    return alt.param(name=f"{activation.name}_{parameter}", value=value, bind=bind)
+
+
+def _look(activations: Sequence[Activation]) -> dict[str, object]:
+    """Colour and dashes of each activation, as everywhere in the course."""
+    styles = [plotting.style(activation.name) for activation in activations]
+    labels = [str(style["label"]) for style in styles]
+    dashes = [[round(2 * length, 1) for length in style["linestyle"][1]] or [1, 0] for style in styles]
+    colours = alt.Scale(domain=labels, range=[style["color"] for style in styles])
+    return {
+        "color": alt.Color("name:N", legend=None, scale=colours),
+        "strokeDash": alt.StrokeDash("name:N", legend=None, scale=alt.Scale(domain=labels, range=dashes)),
+    }
+
+
+def _finish(
+    panels: Sequence[alt.LayerChart],
+    *,
+    title: str,
+    description: str,
+    subtitle: Sequence[str] = (),
+    margin: int = 38,
+    only: Mapping[str, str] | None = None,
+    measured: Mapping[str, object] | None = None,
+) -> InteractiveChart:
+    """Set panels side by side under one title.
+
+    What the site needs besides goes into ``usermeta``: ``margin``, the width of a panel beyond its axes, for
+    it fits the panels to the page; and ``only``, which maps a control to the menu entry that it belongs to,
+    for it hides the control while that is not chosen.
+    """
+    width = (_WIDTH - 18 * (len(panels) - 1)) // len(panels) - margin
+    sized = [panel.properties(width=width, height=_HEIGHT) for panel in panels]
+    heading = alt.Title(title, **({"subtitle": list(subtitle)} if subtitle else {}))
+    chart = alt.concat(*sized, columns=len(sized)).properties(title=heading, description=description)
+    spec = chart.to_dict() | {"$schema": SCHEMA, "config": _CONFIG}
+    spec["usermeta"] = {"margin": margin, "only": dict(only or {})}
+    return InteractiveChart(spec, measured or {})
