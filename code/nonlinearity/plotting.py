@@ -29,17 +29,15 @@ _HUES = {
 _DASHES = ((0, ()), (0, (5, 1.5)), (0, (2, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (1, 1)))
 _FAMILIES = {
     "blue": ("relu", "relu6", "threshold"),
-    "sky": ("leaky_relu", "prelu", "rrelu"),
+    "sky": ("leaky_relu", "prelu", "rrelu", "softshrink", "hardshrink"),
     "pink": ("gelu", "elu", "celu", "selu"),
     "ochre": ("silu", "mish", "hardswish", "glu"),
     "vermilion": ("sigmoid", "hardsigmoid", "logsigmoid", "softplus"),
     "green": ("tanh", "hardtanh", "softsign", "tanhshrink"),
-    "grey": ("softmax", "softmin", "log_softmax", "softmax2d", "softshrink", "hardshrink"),
+    "grey": ("softmax", "softmin", "log_softmax", "softmax2d"),
 }
 _STYLES = {
-    name: (_HUES[hue], _DASHES[i % len(_DASHES)])
-    for hue, names in _FAMILIES.items()
-    for i, name in enumerate(names)
+    name: (_HUES[hue], dashes) for hue, names in _FAMILIES.items() for name, dashes in zip(names, _DASHES)
 }
 
 #: The two classes of a toy data set, as point colours and as paler surface colours.
@@ -82,10 +80,8 @@ def plot_activation(*names: str) -> Figure:
         if not activation.elementwise:
             raise ValueError(f"{name} acts on a vector and has no curve to plot")
         value, slope = value_and_slope(activation, x)
-        left.plot(x, value, **style(name))
-        # A line through a jump would draw slopes that the function does not have.
-        broken = np.where(np.append(np.abs(np.diff(slope)) > 0.05, False), np.nan, slope)
-        right.plot(x, broken, **style(name))
+        left.plot(x, _broken(value), **style(name))
+        right.plot(x, _broken(slope), **style(name))
     left.set(title="$f(x)$", xlabel="$x$", xlim=(-4, 4), ylim=(-2, 4))
     right.set(title="slope $f\\,'(x)$", xlabel="$x$", xlim=(-4, 4), ylim=(-0.25, 1.25))
     for axes in (left, right):
@@ -94,6 +90,11 @@ def plot_activation(*names: str) -> Figure:
     if len(names) > 1:
         left.legend(loc="upper left")
     return figure
+
+
+def _broken(y: Tensor) -> np.ndarray:
+    """A curve with a gap at each jump: a line through one would draw what the function does not have."""
+    return np.where(np.append(np.abs(np.diff(y)) > 0.05, False), np.nan, y)
 
 
 def plot_decision(
@@ -117,9 +118,11 @@ def plot_decision(
     with torch.no_grad():
         logits = predict(torch.stack([first.flatten(), second.flatten()], dim=1))
     region = (logits.reshape(first.shape) > 0).int()
-    axes.pcolormesh(first, second, region, cmap=_SURFACE, vmin=0, vmax=1, rasterized=True)
+    axes.pcolormesh(
+        first.numpy(), second.numpy(), region.numpy(), cmap=_SURFACE, vmin=0, vmax=1, rasterized=True
+    )
     for label, colour in enumerate(CLASS_COLOURS):
-        points = x[y.flatten() == label]
+        points = x[y.flatten() == label].numpy()
         axes.scatter(*points.T, s=9, color=colour, marker="os"[label], edgecolor="white", linewidth=0.3)
     axes.set(title=title, xticks=[], yticks=[], aspect="equal")
     axes.grid(False)

@@ -1,0 +1,81 @@
+"""The networks have the layers they promise and start from equal weights whatever the activation."""
+
+from functools import partial
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from nonlinearity import catalog
+from nonlinearity.models import mlp
+
+few = settings(max_examples=25, deadline=None, database=None, derandomize=True)
+widths = st.lists(st.integers(1, 9), min_size=2, max_size=5)
+
+
+@given(widths, st.sampled_from(catalog.elementwise()))
+@few
+def test_activation_stands_between_the_layers_and_not_after_the_last(sizes, activation):
+    layers = list(mlp(sizes, activation.name))
+    linear, between = layers[0::2], layers[1::2]
+    assert [(type(layer), layer.in_features, layer.out_features) for layer in linear] == [
+        (nn.Linear, n_in, n_out) for n_in, n_out in pairwise(sizes)
+    ]
+    assert [type(layer) for layer in between] == [activation.module] * (len(sizes) - 2)
+    assert len({id(layer) for layer in layers}) == len(layers)  # none used twice: PReLU learns in each place
+
+
+@given(widths)
+@few
+def test_network_computes_what_its_formula_says(sizes):
+    model = mlp(sizes, "tanh").double()
+    x = torch.linspace(-2, 2, 3 * sizes[0], dtype=torch.float64).reshape(3, sizes[0])
+    expected = x
+    for layer in model:
+        if isinstance(layer, nn.Linear):
+            expected = expected @ layer.weight.T + layer.bias
+        else:
+            expected = (expected.exp() - (-expected).exp()) / (expected.exp() + (-expected).exp())
+    torch.testing.assert_close(model(x), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("other", [None, *(activation.name for activation in catalog.CATALOG)])
+def test_weights_are_equal_after_the_same_seed_whatever_the_activation(other):
+    def weights(activation):
+        torch.manual_seed(3)
+        model = mlp((4, 6, 6, 2), activation)
+        return [value for layer in model if isinstance(layer, nn.Linear) for value in layer.parameters()]
+
+    expected, found = weights("relu"), weights(other)
+    assert len(expected) == len(found) == 6
+    assert all(map(torch.equal, expected, found))
+    assert not torch.equal(found[0], found[2][:, :4])  # and they are drawn, not constant
+
+
+def test_network_without_activation_is_linear_layers_only():
+    assert [type(layer) for layer in mlp((3, 5, 2), None)] == [nn.Linear, nn.Linear]
+
+
+def test_activation_is_relu_unless_named():
+    assert [type(layer) for layer in mlp((3, 5, 2))] == [nn.Linear, nn.ReLU, nn.Linear]
+
+
+def test_callable_makes_the_activation():
+    model = mlp((3, 5, 2), partial(nn.LeakyReLU, 0.3))
+    assert model[1].negative_slope == 0.3
+    assert isinstance(mlp((3, 5, 2), catalog.get("celu").make)[1], nn.CELU)
+
+
+@pytest.mark.parametrize("sizes", [(), (3,), (3, 0, 2), (3, -1)])
+def test_sizes_that_make_no_network_are_refused(sizes):
+    with pytest.raises(ValueError, match="sizes must be at least two positive widths") as error:
+        mlp(sizes)
+    assert str(error.value).endswith(f"got {sizes}")
+
+
+def test_unknown_activation_is_refused():
+    with pytest.raises(ValueError, match="unknown activation 'rleu'; did you mean 'relu'"):
+        mlp((3, 5, 2), "rleu")
