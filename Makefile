@@ -19,7 +19,7 @@ test: book  ## build the site, then run every test and every notebook
 	@$(BIN)/ruff format --check
 	@$(BIN)/pytest -n 2 --dist loadfile --nbval tests chapters
 
-notebooks: .venv/installed  ## re-execute every notebook in place
+notebooks: .venv/installed  ## re-execute every notebook in place (or one: NOTEBOOKS=its path)
 	@$(BIN)/jupyter nbconvert --to notebook --inplace --execute --log-level WARN \
 	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.timeout=120 $(NOTEBOOKS)
 	@$(BIN)/python tests/notebook_form.py $(NOTEBOOKS)
@@ -48,11 +48,11 @@ help:
 
 .venv/installed: requirements.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "No $(PYTHON) here. Install Python 3.11 or newer, or name it: make book PYTHON=python3.12"; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"The course needs Python 3.11 or newer; $(PYTHON) is {sys.version.split()[0]}. Name another: make book PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("The course needs Python 3.11 or newer; $(PYTHON) is %s. Name another: make book PYTHON=python3.12" % sys.version.split()[0])'
 	@$(PYTHON) -c 'import shutil, sys; free = shutil.disk_usage(".").free / 1e9; free > 4 or sys.exit(f"The environment takes 4 GB of disk; {free:.1f} GB are free.")'
 	@$(PYTHON) -m venv .venv || { echo "$(PYTHON) cannot make a virtual environment; on Debian: apt-get install python3-venv"; exit 1; }
 	@echo "Installing the locked environment into .venv (minutes, once) ..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check --retries 2 -r requirements.txt && \
 	  $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . || \
-	  { echo "The environment could not be installed: see pip's message above. Without network, nothing can be fetched; 'make book' goes on from here once it is back."; exit 1; }
+	  { echo "The environment could not be installed; pip's message above says why. Without network nothing can be fetched: run make again once it is back, it goes on from here."; exit 1; }
 	@touch $@
