@@ -5,7 +5,9 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -96,31 +98,28 @@ def fit(
             below 1, or a model without parameters.
         TypeError: for data that are no tensors, or an ``optimizer`` that does not make one.
     """
-    _check(x, y, epochs, batch_size, validation)
+    _check(x, y, loss, epochs, batch_size, validation)
     parameters = list(model.parameters())
     if not parameters:
         raise ValueError(f"the model has no parameters to train: {model}")
     device = parameters[0].device
     x, y = x.to(device), y.to(device)
-    if validation is not None:
-        validation = (validation[0].to(device), validation[1].to(device))
     stepper = _make_optimizer(optimizer, parameters)
     weights = _batch_weights(len(x), batch_size).to(device)
     generator = torch.Generator().manual_seed(seed)
-    record = _Record(validation, loss)
-    was_training = model.training
+    record = _Record(validation, loss, device)
     start = time.perf_counter()
-    for _ in _epochs(epochs, progress, record):
-        model.train()
-        losses = []
-        for batch in torch.randperm(len(x), generator=generator).to(device).split(batch_size):
-            value = loss(model(x.index_select(0, batch)), y.index_select(0, batch))
-            stepper.zero_grad()
-            value.backward()
-            stepper.step()
-            losses.append(value.detach())  # no .item(): a GPU would have to be waited for at every step
-        record.add(torch.stack(losses) @ weights.to(losses[0].dtype), lambda inputs: _predict(model, inputs))
-    model.train(was_training)
+    with _mode(model, training=True), _bar(epochs, progress) as bar:
+        for _ in range(epochs):
+            losses = []
+            for batch in torch.randperm(len(x), generator=generator).to(device).split(batch_size):
+                value = _scalar(loss(model(x.index_select(0, batch)), y.index_select(0, batch)))
+                stepper.zero_grad()
+                value.backward()
+                stepper.step()
+                losses.append(value.detach())  # no .item(): a GPU would have to be waited for at every step
+            record.add(torch.stack(losses) @ weights.to(losses[0].dtype), partial(_predict, model))
+            _advance(bar, record)
     return record.history(start)
 
 
@@ -166,7 +165,7 @@ def fit_seeds(
 
     Source: https://docs.pytorch.org/tutorials/intermediate/ensembling.html
     """
-    _check(x, y, epochs, batch_size, validation)
+    _check(x, y, loss, epochs, batch_size, validation)
     seeds = list(seeds)
     if not seeds:
         raise ValueError("seeds must name at least one seed, got none")
@@ -183,39 +182,37 @@ def fit_seeds(
 
     device = first_parameters[0].device
     x, y = x.to(device), y.to(device)
-    if validation is not None:
-        validation = (validation[0].to(device), validation[1].to(device))
     parameters, buffers = stack_module_state(models)
-    skeleton = copy.deepcopy(models[0])  # lends its structure; the numbers come from the stack
+    skeleton = copy.deepcopy(models[0]).train()  # lends its structure; the numbers come from the stack
 
     def outputs(parameters: dict, buffers: dict, inputs: Tensor) -> Tensor:
         return functional_call(skeleton, (parameters, buffers), (inputs,))
 
     def batch_loss(parameters: dict, buffers: dict, inputs: Tensor, targets: Tensor) -> Tensor:
-        return loss(outputs(parameters, buffers, inputs), targets)
+        return _scalar(loss(outputs(parameters, buffers, inputs), targets))
+
+    def predict(inputs: Tensor) -> Tensor:
+        with _mode(skeleton, training=False):
+            each = vmap(outputs, in_dims=(0, 0, None))
+            return _in_chunks(lambda chunk: each(parameters, buffers, chunk), inputs, dim=1)
 
     stepper = _make_optimizer(optimizer, list(parameters.values()))
     weights = _batch_weights(len(x), batch_size).to(device)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    record = _Record(validation, loss, seeds=True)
+    record = _Record(validation, loss, device, seeds=True)
     start = time.perf_counter()
-    for _ in _epochs(epochs, progress, record):
-        skeleton.train()
-        losses = []
-        orders = torch.stack([torch.randperm(len(x), generator=generator) for generator in generators])
-        for batch in orders.to(device).split(batch_size, dim=1):
-            values = vmap(batch_loss)(parameters, buffers, x[batch], y[batch])
-            stepper.zero_grad()
-            values.sum().backward()  # the gradient of the sum with respect to a seed's weights is its own
-            stepper.step()
-            losses.append(values.detach())
-        skeleton.eval()
-        record.add(
-            torch.stack(losses, dim=1) @ weights.to(losses[0].dtype),
-            lambda inputs: _in_chunks(
-                lambda chunk: vmap(outputs, in_dims=(0, 0, None))(parameters, buffers, chunk), inputs, dim=1
-            ),
-        )
+    with _bar(epochs, progress) as bar:
+        for _ in range(epochs):
+            losses = []
+            orders = torch.stack([torch.randperm(len(x), generator=generator) for generator in generators])
+            for batch in orders.to(device).split(batch_size, dim=1):
+                values = vmap(batch_loss)(parameters, buffers, x[batch], y[batch])
+                stepper.zero_grad()
+                values.sum().backward()  # the sum's gradient by a seed's weights is that of its own loss
+                stepper.step()
+                losses.append(values.detach())
+            record.add(torch.stack(losses, dim=1) @ weights.to(losses[0].dtype), predict)
+            _advance(bar, record)
     with torch.no_grad():
         for i, model in enumerate(models):
             for name, parameter in model.named_parameters():
@@ -241,8 +238,12 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
     return _share_right(logits, y.to(parameter.device)).item()
 
 
-def _check(x: Tensor, y: Tensor, epochs: int, batch_size: int, validation: Data | None) -> None:
+def _check(x: Tensor, y: Tensor, loss: Loss, epochs: int, batch_size: int, validation: Data | None) -> None:
     _check_pair(x, y, "x and y")
+    if not callable(loss) or isinstance(loss, type):
+        raise TypeError(
+            f"loss must be a function of outputs and targets: nn.CrossEntropyLoss(); got {loss!r}"
+        )
     if validation is not None:
         _check_pair(*validation, "validation's inputs and targets")
     if epochs < 1:
@@ -303,12 +304,25 @@ def _in_chunks(function: Callable[[Tensor], Tensor], x: Tensor, dim: int = 0) ->
 
 def _predict(model: nn.Module, x: Tensor) -> Tensor:
     """The model's outputs in evaluation mode, without gradients."""
-    was_training = model.training
-    model.eval()
-    try:
+    with _mode(model, training=False):
         return _in_chunks(model, x)
+
+
+@contextmanager
+def _mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """Put the model in training or evaluation mode, and back."""
+    before = model.training
+    model.train(training)
+    try:
+        yield
     finally:
-        model.train(was_training)
+        model.train(before)
+
+
+def _scalar(loss: Tensor) -> Tensor:
+    if loss.ndim > 0:
+        raise ValueError(f"loss must give one number, the mean over the batch; got shape {tuple(loss.shape)}")
+    return loss
 
 
 def _are_labels(y: Tensor) -> bool:
@@ -331,8 +345,10 @@ def _share_right(logits: Tensor, y: Tensor) -> Tensor:
 class _Record:
     """Gathers what is measured after each epoch."""
 
-    def __init__(self, validation: Data | None, loss: Loss, seeds: bool = False) -> None:
-        self._validation = validation
+    def __init__(
+        self, validation: Data | None, loss: Loss, device: torch.device, seeds: bool = False
+    ) -> None:
+        self._validation = None if validation is None else tuple(part.to(device) for part in validation)
         self._measures = {"loss": loss}
         if validation is not None and _are_labels(validation[1]):
             self._measures["accuracy"] = _share_right
@@ -367,26 +383,27 @@ class _Record:
         return History(loss, measured.get("loss"), measured.get("accuracy"), seconds)
 
 
-def _epochs(epochs: int, progress: bool | None, record: _Record) -> Iterator[int]:
-    """Count the epochs, with a bar for whoever watches."""
-    shown = _is_watched() if progress is None else progress
-    with tqdm(
+def _bar(epochs: int, progress: bool | None) -> tqdm:
+    """A bar that counts epochs, for whoever watches, and takes itself away."""
+    return tqdm(
         total=epochs,
-        disable=not shown,
+        disable=not (_is_watched() if progress is None else progress),
         file=_CellText() if _in_kernel() else sys.stderr,
         unit="epoch",
         leave=False,
         delay=0.5,  # shorter trainings need no bar
-    ) as bar:
-        for epoch in range(epochs):
-            yield epoch
-            if shown:
-                bar.set_postfix_str(f"loss {record.last_loss()}", refresh=False)
-                bar.update()
+    )
+
+
+def _advance(bar: tqdm, record: _Record) -> None:
+    if not bar.disable:
+        bar.set_postfix_str(f"loss {record.last_loss()}", refresh=False)
+        bar.update()
 
 
 def _in_kernel() -> bool:
-    return "ipykernel" in sys.modules and not sys.stderr.isatty()
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 def _is_watched() -> bool:
@@ -397,7 +414,7 @@ def _is_watched() -> bool:
     """
     if os.environ.get("TQDM_DISABLE"):
         return False
-    return sys.stderr.isatty() or (_in_kernel() and "JPY_SESSION_NAME" in os.environ)
+    return "JPY_SESSION_NAME" in os.environ if _in_kernel() else sys.stderr.isatty()
 
 
 class _CellText:
