@@ -5,6 +5,8 @@ names what is still wrong.
 """
 
 import ast
+import base64
+import io
 import re
 import sys
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
+from PIL import Image
 
 KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3"}
 LANGUAGE_INFO = {"name": "python", "pygments_lexer": "ipython3"}  # without patch version and editor modes
@@ -21,7 +24,7 @@ MAX_LINES = 30
 MIN_ALT = 20
 
 # What Jupyter, editors and extensions write of their own accord.
-_VOLATILE_IN_CELL = ("ExecuteTime", "collapsed", "execution", "jupyter", "scrolled", "trusted", "vscode")
+_VOLATILE_IN_CELL = ("ExecuteTime", "collapsed", "execution", "scrolled", "trusted", "vscode")
 _VOLATILE_IN_NOTEBOOK = ("celltoolbar", "signature", "toc", "vscode", "widgets")
 
 _BAR = re.compile(r"\d+%\||\d(?:it|batch|epoch)/s|\ds/it")
@@ -59,7 +62,24 @@ def clean(notebook: NotebookNode) -> NotebookNode:
     for cell in copy.cells:
         for key in _VOLATILE_IN_CELL:
             cell.metadata.pop(key, None)
+        if "hide-cell" not in cell.metadata.get("tags", []):  # a solution is folded in JupyterLab too
+            cell.metadata.pop("jupyter", None)
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                output.data["image/png"] = _with_palette(output.data["image/png"])
     return copy
+
+
+def _with_palette(png: str) -> str:
+    """A picture, in base64, with 256 colours at most: a third of the bytes for readers to fetch."""
+    picture = Image.open(io.BytesIO(base64.b64decode(png)))
+    if picture.mode == "P":
+        return png
+    small = io.BytesIO()
+    picture.convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
+        small, "PNG", optimize=True
+    )
+    return base64.b64encode(small.getvalue()).decode()
 
 
 def faults(path: Path, notebook: NotebookNode) -> list[str]:

@@ -1,19 +1,28 @@
 """The notebooks have the form that readers and nbval rely on; each fault is proved on one made bad."""
 
+import base64
+import io
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
 import notebook_form
+import numpy as np
 import pytest
 import yaml
 from nbformat import NotebookNode, v4
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted(p for p in ROOT.glob("chapters/**/*.ipynb") if ".ipynb_checkpoints" not in p.parts)
-PNG = "iVBORw0KGgo="
+# one pixel, with a palette
+PNG = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABAQMAAAAl21bKAAAAA1BMVEUAAACnej3aAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5E"
+    "rkJggg=="
+)
 ALT = "A line that rises from the left to the right."
 
 
@@ -38,7 +47,7 @@ def good() -> NotebookNode:
             code("print(1)", printed("1\n")),
             code(
                 "plot()",
-                shown(image_png="iVBORw0KGgo=", text_plain="<Figure>"),
+                shown(image_png=PNG, text_plain="<Figure>"),
                 mystnb={"image": {"alt": ALT}},
             ),
         ],
@@ -285,3 +294,26 @@ def test_command_names_what_it_cannot_tidy(tmp_path, capsys):
     nbformat.write(notebook, tmp_path / "page.ipynb")
     assert notebook_form.main([str(tmp_path / "page.ipynb")]) == 1
     assert "page.ipynb: foreign kernelspec" in capsys.readouterr().out
+
+
+def test_pictures_keep_their_look_with_a_palette_and_a_third_of_the_bytes():
+    figure, axes = plt.subplots()
+    axes.plot([0, 3, 1, 2], linewidth=3)
+    stored = io.BytesIO()
+    figure.savefig(stored, format="png")
+    before = base64.b64encode(stored.getvalue()).decode()
+    cleaned = notebook_form.clean(with_cells(code("plot()", shown(image_png=before))))
+    after = base64.b64decode(cleaned.cells[-1].outputs[0].data["image/png"])
+    assert len(after) < 0.6 * len(stored.getvalue())
+    pixels = [
+        np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), float) for png in (stored.getvalue(), after)
+    ]
+    assert abs(pixels[0] - pixels[1]).max() < 40
+    assert abs(pixels[0] - pixels[1]).mean() < 1
+    assert notebook_form.clean(cleaned) == cleaned
+
+
+def test_a_solution_stays_folded_in_jupyterlab():
+    folded = {"source_hidden": True, "outputs_hidden": True}
+    solution = code("print(1)", jupyter=folded, tags=["hide-cell"])
+    assert notebook_form.clean(with_cells(solution)).cells[-1].metadata["jupyter"] == folded
