@@ -237,7 +237,7 @@ CLOSED_FORMS = {
 @every_activation
 def test_value_is_that_of_the_closed_form(activation):
     """To 1e-8, since torch's softplus leaves out ln(1 + e^-x), below 2.1e-9, from x = 20 on."""
-    x = np.linspace(-40, 40, 3 * 41 * 24).reshape(3, 41, 24)
+    x = np.linspace(-40, 40, 2 * 3 * 41 * 24).reshape(2, 3, 41, 24)
     found = activation(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(found, CLOSED_FORMS[activation.name](x), rtol=1e-8, atol=1e-8)
 
