@@ -106,7 +106,7 @@ def explorer(*names: str) -> InteractiveChart:
 
     Args:
         *names: the element-wise activations to choose from; all of them when none is named. The first
-            three are chosen at the start (of all: ReLU and GELU).
+            three are chosen at the start (of all: ReLU, GELU and Tanh).
 
     Raises:
         ValueError: for an unknown activation, one that acts on a vector, or one named twice.
@@ -115,14 +115,14 @@ def explorer(*names: str) -> InteractiveChart:
     labels = [activation.label for activation in activations]
     if len(set(labels)) < len(labels):
         raise ValueError(f"each activation can be named once, got {', '.join(names)}")
-    start = (labels if names else ["ReLU", "GELU"])[:3]
+    start = (labels if names else ["ReLU", "GELU", "Tanh"])[:3]
     start += [_NONE] * (min(3, len(labels)) - len(start))
     menus = []
     for slot, value in zip(("first", "second", "third"), start):
         options = labels if slot == "first" else [_NONE, *labels]
         bind = alt.binding_select(options=options, name=f"{slot.capitalize()} ")
         menus.append(alt.param(name=slot, value=value, bind=bind))
-    variants, controls = [], []
+    variants, settings = [], []
     for activation in activations:
         grid = GRIDS.get(activation.name)
         if grid is None:
@@ -130,13 +130,14 @@ def explorer(*names: str) -> InteractiveChart:
             continue
         ((parameter, values),) = grid.items()
         variants += [(activation, {parameter: value}) for value in values]
-        controls.append(_parameter_control(activation, parameter, values))
+        settings.append(_parameter_control(activation, parameter, values))
     return _curves(
         variants,
         slots=[menu.name for menu in menus],
         x=torch.arange(-40, 41, dtype=torch.float64) / 10,
         x_start=1.0,
-        controls=[*menus, *controls],
+        menus=menus,
+        settings=settings,
         title="Values and slopes of activation functions",
         description=(
             "Two panels with the values f(x) and the slopes f′(x) of up to three activation functions for x "
@@ -156,7 +157,8 @@ def leaky_slope() -> InteractiveChart:
         slots=["'ReLU'", "'LeakyReLU'"],
         x=torch.arange(-8, 9, dtype=torch.float64) / 2,  # straight pieces need no more
         x_start=-2.0,
-        controls=[_parameter_control(leaky, "negative_slope", values, start=0.1)],
+        menus=[_parameter_control(leaky, "negative_slope", values, start=0.1)],
+        settings=[],
         title="The slope that keeps a negative input alive",
         description=(
             "Values f(x) and slopes f′(x) of ReLU and LeakyReLU for x from −4 to 4. A slider sets the "
@@ -276,10 +278,10 @@ def _depth_chart(
     named = f"{ {str(power): text for power, text in powers.items()} }[round(log(datum.value) / LN10)]"
     axis = alt.Axis(values=[10.0**power for power in powers], labelExpr=named.strip(), title=None)
     y = {"scale": alt.Scale(type="log", domain=[1e-12, 1e6]), "axis": axis}
-    shown = (
-        "datum.name + ': ' + format(datum.middle, '.3~g') + '  (' + format(datum.low, '.3~g') + ' to ' + "
-        "format(datum.high, '.3~g') + ')'"
-    )
+    numbers = [
+        f"format(datum.{key}, datum.{key} < 0.001 ? '.2e' : '.3~g')" for key in ("middle", "low", "high")
+    ]
+    shown = "datum.name + ':  {} ({} to {})'".replace("{}", "' + {} + '").format(*numbers)
     return alt.layer(
         everywhere.mark_area(opacity=0.15, clip=True).encode(
             x, alt.Y("low:Q", **y), alt.Y2("high:Q"), color=look["color"]
@@ -355,7 +357,11 @@ def hinges(
     powers = [2**i for i in range(most.bit_length())]
     scale = alt.Scale(type="log", domain=[1, most], nice=False)
     count = alt.X("k:Q", title="ReLUs", scale=scale, axis=alt.Axis(values=powers))
-    size = alt.Y("error:Q", title=None, scale=alt.Scale(type="log"), axis=alt.Axis(tickCount=4))
+    ends = [float(f"{bound:.3g}") for bound in (0.8 * min(errors), 1.25 * max(errors))]
+    ticks = alt.Axis(
+        values=[float(f"{digit}e{power}") for power in range(-6, 3) for digit in (1, 3)], format="~g"
+    )
+    size = alt.Y("error:Q", title=None, scale=alt.Scale(type="log", domain=ends, nice=False), axis=ticks)
     chosen_row = alt.Chart(_inline(error)).transform_filter(now)
     left = alt.layer(
         curve.mark_line(color="#b8b8b8", strokeWidth=5).encode(position, height),
@@ -503,7 +509,8 @@ def _curves(
     slots: Sequence[str],
     x: Tensor,
     x_start: float,
-    controls: Sequence[alt.Parameter],
+    menus: Sequence[alt.Parameter],
+    settings: Sequence[alt.Parameter],
     title: str,
     description: str,
 ) -> InteractiveChart:
@@ -514,7 +521,8 @@ def _curves(
         slots: Vega expressions that give the labels of what is shown, one a line of the reading.
         x: (n,) positions that the slider for x offers, equally spaced.
         x_start: where the slider stands at first.
-        controls: everything that the reader can set besides x.
+        menus: the controls that come before that of x.
+        settings: those that come after it.
         title: of the chart.
         description: of the chart.
     """
@@ -526,18 +534,14 @@ def _curves(
         curves = {"f": _numbers(_broken(value, is_gap)), "slope": _numbers(_broken(slope, is_gap))}
         rows.append({"name": activation.label, "set": next(iter(parameters.values()), None)} | curves)
     step = round(float(x[1] - x[0]), 6)
-    params = [
-        alt.param(name="x", value=x_start, bind=_slider(float(x[0]), float(x[-1]), step, "x")),
-        *controls,
-        alt.param(name="positions", value=_numbers(fine)),
-    ]
+    point = alt.param(name="x", value=x_start, bind=_slider(float(x[0]), float(x[-1]), step, "x"))
     chosen = {activation.label: f"{activation.name}_{key}" for activation, keys in variants for key in keys}
-    settings = ", ".join(f"{label}: {param}" for label, param in chosen.items())
+    values = ", ".join(f"{label}: {param}" for label, param in chosen.items())
     shown = f"[{', '.join(slots)}]"
     line = (
         alt.Chart(_inline(rows))
         .transform_filter(f"indexof({shown}, datum.name) >= 0")
-        .transform_filter(f"!isValid(datum.set) || datum.set == {{{settings}}}[datum.name]")
+        .transform_filter(f"!isValid(datum.set) || datum.set == {{{values}}}[datum.name]")
         .transform_calculate(x="positions")
     )
     panels = []
@@ -559,7 +563,9 @@ def _curves(
                 title=f"{symbol}(x)" if key == "f" else "slope f′(x)",
             )
         )  # fmt: skip
-    panels[0] = panels[0].add_params(*params)
+    panels[0] = panels[0].add_params(
+        *menus, point, *settings, alt.param(name="positions", value=_numbers(fine))
+    )
     only = {param: label for label, param in chosen.items()}
     return _finish(panels, title=title, description=description, only=only)
 
