@@ -21,8 +21,7 @@ test: book  ## build the site, then run every test and every notebook
 
 notebooks: .venv/installed  ## re-execute every notebook in place (or one: NOTEBOOKS=its path)
 	@$(BIN)/jupyter nbconvert --to notebook --inplace --execute --log-level WARN \
-	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.timeout=120 \
-	  --ExecutePreprocessor.coalesce_streams=True $(NOTEBOOKS)
+	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.timeout=120 $(NOTEBOOKS)
 	@$(BIN)/python tests/notebook_form.py $(NOTEBOOKS)
 
 bench: .venv/installed  ## measure the training loops side by side

@@ -64,10 +64,27 @@ def clean(notebook: NotebookNode) -> NotebookNode:
             cell.metadata.pop(key, None)
         if "hide-cell" not in cell.metadata.get("tags", []):  # a solution is folded in JupyterLab too
             cell.metadata.pop("jupyter", None)
+        if "outputs" in cell:
+            cell.outputs = _joined(cell.outputs)
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
                 output.data["image/png"] = _with_palette(output.data["image/png"])
     return copy
+
+
+def _joined(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """Outputs with what a cell printed in one piece: where a stream is cut is a matter of timing."""
+    joined: list[NotebookNode] = []
+    for output in outputs:
+        if (
+            joined
+            and output.output_type == joined[-1].output_type == "stream"
+            and output.name == joined[-1].name
+        ):
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def _with_palette(png: str) -> str:

@@ -317,3 +317,9 @@ def test_a_solution_stays_folded_in_jupyterlab():
     folded = {"source_hidden": True, "outputs_hidden": True}
     solution = code("print(1)", jupyter=folded, tags=["hide-cell"])
     assert notebook_form.clean(with_cells(solution)).cells[-1].metadata["jupyter"] == folded
+
+
+def test_what_a_cell_prints_is_stored_in_one_piece():
+    cell = code("print(1)", printed("1\n"), printed("2\n"), shown(text_plain="x"), printed("3\n"))
+    outputs = notebook_form.clean(with_cells(cell)).cells[-1].outputs
+    assert [output.get("text", "x") for output in outputs] == ["1\n2\n", "x", "3\n"]
