@@ -101,6 +101,7 @@ def test_nbval_collects_every_notebook():
     )  # fmt: skip
     collected = {line.split("::")[0] for line in done.stdout.splitlines() if "::Cell" in line}
     assert collected == {str(path.relative_to(ROOT)) for path in NOTEBOOKS}, done.stdout + done.stderr
+    assert collected  # a book without notebooks would prove nothing
 
 
 # --- each fault, on a notebook made for it --------------------------------------------------------------

@@ -61,7 +61,9 @@ def test_contrast_formula_gives_the_known_ratios():
     assert contrast_on_white("#767676") == pytest.approx(4.54, abs=0.005)  # the well-known grey of 4.5 : 1
 
 
-@pytest.mark.parametrize("colour", {*(style(a.name)["color"] for a in catalog.CATALOG), *CLASS_COLOURS})
+@pytest.mark.parametrize(
+    "colour", sorted({*(style(a.name)["color"] for a in catalog.CATALOG), *CLASS_COLOURS})
+)
 def test_every_line_stands_out_from_white(colour):
     assert contrast_on_white(colour) >= 3
 
