@@ -20,8 +20,6 @@ test: book  ## build the site, then run every test and every notebook
 	@$(BIN)/pytest -n 2 --dist loadfile --nbval tests chapters
 
 notebooks: .venv/installed  ## re-execute every notebook in place (or one: NOTEBOOKS=its path)
-	@$(BIN)/jupyter nbconvert --to notebook --inplace --execute --log-level WARN \
-	  --ExecutePreprocessor.record_timing=False --ExecutePreprocessor.timeout=120 $(NOTEBOOKS)
 	@$(BIN)/python tests/notebook_form.py $(NOTEBOOKS)
 
 bench: .venv/installed  ## measure the training loops side by side

@@ -2,6 +2,8 @@
 
 import dataclasses
 import inspect
+import re
+from pathlib import Path
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
@@ -273,3 +275,9 @@ def test_entry_keeps_its_own_copy_of_the_parameters():
     entry = dataclasses.replace(catalog.get("elu"), parameters=given_parameters)
     given_parameters["alpha"] = 7.0
     assert entry.parameters == {"alpha": 1.0}
+
+
+def test_every_source_is_in_the_bibliography():
+    bibliography = (Path(__file__).parents[1] / "chapters" / "references.bib").read_text()
+    known = set(re.findall(r"^@\w+\{([^,]+),", bibliography, re.MULTILINE))
+    assert {a.source for a in catalog.CATALOG if a.source} <= known

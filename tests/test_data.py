@@ -293,7 +293,7 @@ def test_download_fetches_what_is_missing_once(originals, server, tmp_path):
 
 
 def test_download_goes_to_the_cache_by_default(originals, server, tmp_path, monkeypatch):
-    monkeypatch.setattr(data.pooch, "os_cache", lambda project: tmp_path / "cache" / project)
+    monkeypatch.setattr("pooch.os_cache", lambda project: tmp_path / "cache" / project)
     assert_holds(data.fashion_mnist(full=True, download=True), originals[1])
     assert len(list((tmp_path / "cache/nonlinearity/fashion-mnist").iterdir())) == 4
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
-import pooch
 import torch
 from PIL import Image
 from sklearn import datasets
@@ -206,7 +205,7 @@ def fashion_mnist(*, full: bool = False, folder: str | Path | None = None, downl
             "the full Fashion-MNIST does not ship with the course: pass folder= with its four .gz files, "
             "or download=True to fetch them (31 MB)"
         )
-    folder = Path(pooch.os_cache("nonlinearity") / "fashion-mnist" if folder is None else folder)
+    folder = _cache_folder() if folder is None else Path(folder)
     if download:
         _download(folder)
     x_train, y_train, x_test, y_test = read_fashion_mnist(folder)
@@ -264,7 +263,18 @@ def _labels(labels: np.ndarray) -> Tensor:
     return torch.from_numpy(labels.astype(np.int64))
 
 
+# pooch is imported where it is needed: it loads tqdm's notebook bar, which warns in a kernel without widgets.
+
+
+def _cache_folder() -> Path:
+    import pooch
+
+    return Path(pooch.os_cache("nonlinearity")) / "fashion-mnist"
+
+
 def _download(folder: Path) -> None:
+    import pooch
+
     for name, checksums in FASHION_MNIST_FILES.items():
         if (folder / name).exists():  # pooch would fetch a file anew that was merely packed anew
             continue

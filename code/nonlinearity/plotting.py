@@ -83,7 +83,7 @@ def plot_activation(*names: str) -> Figure:
         left.plot(x, _broken(value), **style(name))
         right.plot(x, _broken(slope), **style(name))
     left.set(title="$f(x)$", xlabel="$x$", xlim=(-4, 4), ylim=(-2, 4))
-    right.set(title="slope $f\\,'(x)$", xlabel="$x$", xlim=(-4, 4), ylim=(-0.25, 1.25))
+    right.set(title="slope $f\\,'(x)$", xlabel="$x$", xlim=(-4, 4), ylim=(-0.6, 1.8))
     for axes in (left, right):
         axes.axhline(0, color="#9a9a9a", linewidth=0.8, zorder=1)
         axes.axvline(0, color="#9a9a9a", linewidth=0.8, zorder=1)
