@@ -12,6 +12,7 @@ import copy
 import json
 import os
 import re
+import shutil
 import struct
 import subprocess
 from functools import cache
@@ -28,7 +29,6 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.math import get_node_equation_number
 
 HERE = Path(__file__).parent
-FONTS = ("source-serif-4-latin-400-normal", "source-sans-3-latin-wght-normal")
 CALLOUTS = {"Trap": "trap", "Folklore": "folklore", "Note": "note"}
 
 _formula_errors: set[str] = set()
@@ -265,16 +265,17 @@ def write_colab_notebooks(app: Sphinx, exception: Exception | None) -> None:
 def fill_context(app: Sphinx, page: str, template: str, context: dict, doctree) -> None:
     context["description"] = describe(doctree, app.config.course_description)
     context["page_buttons"] = page_buttons(app, page, context) if page in app.env.found_docs else []
-    context["preload_fonts"] = [context["pathto"](f"_static/fonts/{name}.woff2", True) for name in FONTS]
     context["html_baseurl"] = app.config.html_baseurl
     if context.get("body"):
         context["body"] = improve_body(app, context["body"])
+        if 'class="katex' in context["body"]:
+            app.add_css_file("katex/katex.css", priority=800)
 
 
 # --- the site's files ---
 
 
-def tidy_static_files(app: Sphinx, exception: Exception | None) -> None:
+def finish_static_files(app: Sphinx, exception: Exception | None) -> None:
     if exception or app.builder.name != "html":
         return
     static = Path(app.outdir, "_static")
@@ -282,15 +283,29 @@ def tidy_static_files(app: Sphinx, exception: Exception | None) -> None:
     css = re.sub(r"\.fa[-\w.:>,\s]*\{[^}]*\}", "", theme.read_text(encoding="utf-8"))
     css = re.sub(r'@font-face\s*\{[^}]*"?Font Awesome[^}]*\}|/\*# sourceMappingURL.*?\*/', "", css)
     (static / "base.css").write_text(css, encoding="utf-8")
-    for pattern in (
-        "**/*.map",
-        "locales/**/*.[mp]o",
-        "vendor/**/*.woff2",
-        "scripts/[bf]o*",
-        "**/pydata-sphinx-theme.css",
-    ):
+    for sheet in (static / "site.css", static / "katex" / "katex.css"):
+        sheet.write_text(inline_fonts(sheet), encoding="utf-8")
+    for folder in ("locales", "vendor"):
+        shutil.rmtree(static / folder, ignore_errors=True)
+    for pattern in ("**/*.map", "scripts/[bf]o*", "*/pydata-*.css", "*-macros.html"):
         for path in static.glob(pattern):
             path.unlink()
+
+
+def inline_fonts(sheet: Path) -> str:
+    """A style sheet with the fonts of running text inside it.
+
+    A font that arrives after the first paint breaks lines anew and moves the page. These come with the style
+    sheet, and the page's first script waits the few milliseconds that they take to be read.
+    """
+
+    def embedded(match: re.Match) -> str:
+        font = sheet.parent / match[1]
+        if sheet.name == "katex.css" and font.stem not in ("KaTeX_Main-Regular", "KaTeX_Math-Italic"):
+            return match[0]
+        return f"url(data:font/woff2;base64,{base64.b64encode(font.read_bytes()).decode()})"
+
+    return re.sub(r"url\((fonts/[^)]+)\)", embedded, sheet.read_text(encoding="utf-8"))
 
 
 def set_address(app: Sphinx) -> None:
@@ -311,13 +326,12 @@ def setup(app: Sphinx) -> dict:
     set_address(app)
     if app.config.html_baseurl:
         app.setup_extension("sphinx_sitemap")
-    app.add_css_file("katex/katex.css", priority=800)
     app.add_css_file("site.css", priority=900)
-    app.add_js_file("site.js", priority=100)
+    app.add_js_file("site.js", priority=300)
     app.add_directive("chart", Chart)
     app.connect("doctree-read", turn_quotes_into_callouts)
     app.connect("html-page-context", fill_context, priority=900)
-    app.connect("build-finished", tidy_static_files)
+    app.connect("build-finished", finish_static_files)
     app.connect("build-finished", write_colab_notebooks)
     app.connect("build-finished", finish_formulas)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": False}

@@ -24,7 +24,7 @@ VEGA_LITE = "6.4"
 SCRIPT = f"vega-lite-{VEGA_LITE}.js"
 
 
-def _control(identifier: str, param: dict, only: str | None) -> str:
+def _control(identifier: str, param: dict, only: str | None, chosen: set) -> str:
     """A labelled slider or menu for one parameter of a chart."""
     bind, value = param["bind"], param["value"]
     label = html.escape(bind.get("name", param["name"]).strip())
@@ -40,7 +40,8 @@ def _control(identifier: str, param: dict, only: str | None) -> str:
         field = f"<select {common}>{''.join(options)}</select>"
     else:
         raise ValueError(f"a chart's control must be a range or a select, got {bind['input']!r}")
-    belongs = f' data-only="{html.escape(only)}"' if only else ""
+    # What belongs to an activation that is not chosen is hidden from the start; later it would move the page.
+    belongs = f' data-only="{html.escape(only)}"{"" if only in chosen else " hidden"}' if only else ""
     return f'<div class="chart-control"{belongs}><label for="{identifier}">{label}</label>{field}</div>'
 
 
@@ -92,10 +93,11 @@ class VegaLite:
 
 def _nodes(spec: dict, image: nodes.image, png: bytes, identifier: str) -> list[nodes.Node]:
     only = spec.get("usermeta", {}).get("only", {})
+    params = [param for param in spec.get("params", ()) if "bind" in param]
+    chosen = {param["value"] for param in params if param["bind"]["input"] == "select"}
     controls = "".join(
-        _control(f"{identifier}-{param['name']}", param, only.get(param["name"]))
-        for param in spec.get("params", ())
-        if "bind" in param
+        _control(f"{identifier}-{param['name']}", param, only.get(param["name"]) if chosen else None, chosen)
+        for param in params
     )
     _, side = struct.unpack(">II", png[16:24])
     stacked = _stacked_height(spec) if len(spec.get("concat", ())) > 1 else side

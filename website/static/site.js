@@ -1,7 +1,7 @@
 // Three small things that the page cannot do without a script; everything else on the site works when it is off.
 
 // A page read from a file may not fetch another one for the excerpts under search results.
-if (location.protocol === "file:" && window.DOCUMENTATION_OPTIONS) {
+if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "undefined") {
   DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 }
 
