@@ -481,7 +481,7 @@ def decision_boundary(activation: str = "tanh", *, steps: int = 200, every: int 
     return _finish(
         panels,
         title="Learning to tell two moons apart",
-        margin=2,
+        margin=6,
         description=(
             f"Two panels with the points of the two moons and the regions in which a network gives either "
             f"class: one network with {label} between its layers, one without a nonlinearity, whose border "
@@ -697,7 +697,7 @@ def _finish(
     title: str,
     description: str,
     subtitle: Sequence[str] = (),
-    margin: int = 38,
+    margin: int = 42,
     only: Mapping[str, str] | None = None,
     measured: Mapping[str, object] | None = None,
 ) -> InteractiveChart:
