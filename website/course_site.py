@@ -162,7 +162,11 @@ def describe(doctree: nodes.document | None, otherwise: str) -> str:
         for formula in paragraph.findall(nodes.math):
             plain = re.sub(r"\\(?:mathrm|text|operatorname|mathbf)\b|[{}]", "", formula.astext())
             formula.replace_self(nodes.Text(plain.replace("\\", "")))
-        text = " ".join(paragraph.astext().split())
+        text = re.sub(
+            r"\s*\[[A-Z][\w+]*\d\d[a-z]?(, [A-Z][\w+]*\d\d[a-z]?)*\]",
+            "",
+            " ".join(paragraph.astext().split()),
+        )
         if len(text) > 200:
             text = text[:199].rsplit(" ", 1)[0].rstrip(",;:") + "…"
         if len(text) > 40:
@@ -285,6 +289,7 @@ def finish_static_files(app: Sphinx, exception: Exception | None) -> None:
     (static / "base.css").write_text(css, encoding="utf-8")
     for sheet in (static / "site.css", static / "katex" / "katex.css"):
         sheet.write_text(inline_fonts(sheet), encoding="utf-8")
+    Path(app.outdir, ".nojekyll").touch()  # GitHub Pages would leave out folders that begin with "_"
     for folder in ("locales", "vendor"):
         shutil.rmtree(static / folder, ignore_errors=True)
     for pattern in ("**/*.map", "scripts/[bf]o*", "*/pydata-*.css", "*-macros.html"):
@@ -313,7 +318,15 @@ def set_address(app: Sphinx) -> None:
     if not app.config.html_baseurl and (repository := _repository(app)):
         owner, name = repository[0].split("/")
         app.config.html_baseurl = f"https://{owner.lower()}.github.io/{name}/"
+    if app.config.html_baseurl:
+        app.config.html_baseurl = app.config.html_baseurl.rstrip("/") + "/"
+        app.config.sitemap_url_scheme = "{link}"
     app.config.notfound_urls_prefix = urlsplit(app.config.html_baseurl).path or "/"
+    app.config.notfound_context = {
+        "title": "Page not found",
+        "body": "<h1>Page not found</h1><p>There is no page at this address. It may have moved: "
+        "the list of pages and the search will find it.</p>",
+    }
 
 
 def setup(app: Sphinx) -> dict:

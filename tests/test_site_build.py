@@ -1,0 +1,103 @@
+"""Building the site: what stops it, and what the repository's address brings, on a book of two pages."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from bs4 import BeautifulSoup
+
+ROOT = Path(__file__).parent.parent
+INDEX = "# A small course\n\nThe first paragraph of this page stands for all of it.\n\n{formula}\n"
+NOTEBOOK = nbformat.v4.new_notebook(
+    metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+    cells=[
+        nbformat.v4.new_markdown_cell(
+            "# A notebook\n\nIts first paragraph has to be of some length.\n\n> **Trap.** A trap."
+        ),
+        nbformat.v4.new_code_cell("from nonlinearity import setup\n\nsetup()", execution_count=1),
+    ],
+)
+
+
+def build(folder: Path, formula: str = "$$y = x$$", address: str = "") -> subprocess.CompletedProcess:
+    """Build a book with the course's own configuration."""
+    configuration = (ROOT / "_config.yml").read_text(encoding="utf-8")
+    empty = 'repository:\n  url: ""'
+    assert empty in configuration, "the repository has an address now: change this test"
+    (folder / "_config.yml").write_text(configuration.replace(empty, f'repository:\n  url: "{address}"'))
+    (folder / "_toc.yml").write_text("format: jb-book\nroot: index\nchapters:\n  - file: page\n")
+    (folder / "index.md").write_text(INDEX.replace("{formula}", formula))
+    (folder / "chapters").mkdir()
+    (folder / "chapters" / "references.bib").touch()
+    nbformat.write(NOTEBOOK, folder / "page.ipynb")
+    (folder / "website").symlink_to(ROOT / "website")
+    # No Node on the PATH: the one from PyPI has to do.
+    environment = os.environ | {"PATH": str(folder)}
+    jupyter_book = Path(sys.executable).parent / "jupyter-book"
+    command = [jupyter_book, "build", folder, "-W", "-n", "--keep-going", "--quiet"]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+
+
+def test_a_wrong_formula_stops_the_build_and_is_named(tmp_path):
+    result = build(tmp_path, formula=r"Here is $\frac{1}{$ and $\nosuchmacro$.")
+    assert result.returncode != 0
+    output = result.stdout + result.stderr
+    assert "index: KaTeX parse error" in output
+    assert r"\nosuchmacro" in output
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("book")
+    result = build(folder, address="https://github.com/someone/activations")
+    assert result.returncode == 0, result.stdout + result.stderr
+    return folder / "_build" / "html"
+
+
+def head(page: Path) -> BeautifulSoup:
+    return BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+
+
+def test_the_address_brings_previews_and_a_sitemap(published):
+    page = head(published / "page.html")
+    assert page.find("link", rel="canonical")["href"] == "https://someone.github.io/activations/page.html"
+    image = page.find("meta", property="og:image")["content"]
+    assert image.removeprefix("https://someone.github.io/activations/") == "_static/card.png"
+    assert (published / "_static" / "card.png").is_file()
+    sitemap = (published / "sitemap.xml").read_text(encoding="utf-8")
+    assert "<loc>https://someone.github.io/activations/page.html</loc>" in sitemap
+    # The page for a wrong address is shown at any depth.
+    missing = head(published / "404.html")
+    assert all(tag["href"].startswith("/activations/") for tag in missing.find_all("link", rel="stylesheet"))
+
+
+def test_the_address_brings_the_buttons(published):
+    buttons = {
+        tag.get_text(strip=True): tag["href"] for tag in head(published / "page.html").select(".page-button")
+    }
+    assert buttons == {
+        "Download notebook": "_sources/page.ipynb",
+        "Colab": "https://colab.research.google.com/github/someone/activations/blob/gh-pages/_colab/page.ipynb",
+        "Binder": "https://mybinder.org/v2/gh/someone/activations/main?urlpath=lab/tree/page.ipynb",
+    }
+    assert (published / "_sources" / "page.ipynb").is_file()
+    assert head(published / "index.html").select(".page-button") == []
+
+
+def test_the_copy_for_colab_installs_the_helper_package_first(published):
+    notebook = nbformat.read(published / "_colab" / "page.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    codes = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    assert '"nonlinearity @ git+https://github.com/someone/activations@main"' in codes[0]
+    assert codes[1:] == ["from nonlinearity import setup\n\nsetup()"]
+    original = json.loads((published / "_sources" / "page.ipynb").read_text(encoding="utf-8"))
+    assert len(original["cells"]) == len(notebook.cells) - 1
+
+
+def test_a_quote_becomes_a_callout(published):
+    callout = head(published / "page.html").select_one(".admonition.trap")
+    assert [part.get_text() for part in callout.find_all("p")] == ["Trap", "A trap."]
