@@ -97,6 +97,22 @@ def _broken(y: Tensor) -> np.ndarray:
     return np.where(np.append(np.abs(np.diff(y)) > 0.05, False), np.nan, y)
 
 
+def plot_gallery() -> Figure:
+    """Draw every element-wise activation of the catalogue in a small panel, its slope in grey behind it."""
+    activations = catalog.elementwise()
+    figure, axes = plt.subplots(4, 6, figsize=(8.4, 5.2), sharex=True, sharey=True)
+    x = torch.linspace(-4, 4, 1601, dtype=torch.float64)
+    for panel, activation in zip(axes.flat, activations):
+        value, slope = value_and_slope(activation, x)
+        panel.plot(x, _broken(slope), color="#b0b0b0", linewidth=1.2)
+        panel.plot(x, _broken(value), **style(activation.name) | {"linestyle": "-"})
+        panel.set_title(activation.label, fontsize=9, pad=3)
+    for panel in axes.flat:
+        panel.set(xlim=(-4, 4), ylim=(-2, 3), xticks=[-4, 0, 4], yticks=[-2, 0, 2])
+        panel.set_visible(panel.has_data())
+    return figure
+
+
 def plot_decision(
     axes: Axes, predict: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, title: str = ""
 ) -> None:
