@@ -292,6 +292,16 @@ def test_download_fetches_what_is_missing_once(originals, server, tmp_path):
     assert len(server.asked) == 5
 
 
+def test_download_keeps_files_that_were_packed_anew(originals, server, tmp_path):
+    folder, arrays = originals
+    target = tmp_path / "target"
+    target.mkdir()
+    for path in folder.iterdir():
+        (target / path.name).write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), mtime=1))
+    assert_holds(data.fashion_mnist(full=True, folder=target, download=True), arrays)
+    assert server.asked == []
+
+
 def test_download_goes_to_the_cache_by_default(originals, server, tmp_path, monkeypatch):
     monkeypatch.setattr("pooch.os_cache", lambda project: tmp_path / "cache" / project)
     assert_holds(data.fashion_mnist(full=True, download=True), originals[1])

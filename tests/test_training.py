@@ -353,7 +353,11 @@ REFUSED_BY_SEEDS = [
         "Muon is not known to be element-wise",
     ),
     ({"model": nn.Sequential(nn.Linear(2, 1), nn.Dropout())}, ValueError, "random layers such as Dropout"),
-    ({"model": nn.Sequential(nn.Linear(2, 1), nn.RReLU())}, ValueError, "random layers such as .* RReLU"),
+    (
+        {"model": nn.Sequential(nn.Linear(2, 1), nn.Softplus(), nn.RReLU())},
+        ValueError,
+        "random layers such as .* RReLU",
+    ),
     ({"model": nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1))}, ValueError, "update buffers, such as Ba"),
 ]
 

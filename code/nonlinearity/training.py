@@ -286,7 +286,8 @@ def _refuse_random_or_updating(model: nn.Module, x: Tensor) -> None:
         state = torch.get_rng_state()
         probe(x.cpu())
         drew = not torch.equal(state, torch.get_rng_state())
-    if drew:
+    # RReLU draws for negative inputs only, of which the probe may have seen none.
+    if drew or any(isinstance(module, nn.RReLU) for module in model.modules()):
         raise ValueError("fit_seeds cannot train models with random layers such as Dropout or RReLU; fit can")
     if any(not torch.equal(buffer, buffers[name]) for name, buffer in probe.named_buffers()):
         raise ValueError("fit_seeds cannot train models that update buffers, such as BatchNorm; fit can")
