@@ -181,7 +181,7 @@ def _png_size(path: Path) -> tuple[int, int] | None:
 
 
 def improve_body(app: Sphinx, body: str) -> str:
-    """Give images their size, so that nothing moves when they arrive, and mend two roles."""
+    """Give images their size, so that nothing moves when they arrive, and mend two names."""
     sources = {name: Path(app.srcdir, source) for source, name in app.builder.images.items()}
 
     def sized(match: re.Match) -> str:
@@ -192,6 +192,8 @@ def improve_body(app: Sphinx, body: str) -> str:
         return tag if "loading=" in tag else tag.replace("<img", '<img loading="lazy" decoding="async"', 1)
 
     body = re.sub(r'<img[^>]*?src="[^"]*_images/([^"/]+)"[^>]*>', sized, body)
+    # The words on a folded cell say more than myst-nb's label for it.
+    body = body.replace('<summary aria-label="Toggle hidden content">', "<summary>")
     # ARIA knows no entry of a bibliography outside a list, and no list of them.
     return body.replace('role="doc-biblioentry"', 'role="listitem"')
 
