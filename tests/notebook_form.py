@@ -23,7 +23,7 @@ KERNELSPEC = {"display_name": "Python 3", "language": "python", "name": "python3
 LANGUAGE_INFO = {"name": "python", "pygments_lexer": "ipython3"}  # without patch version and editor modes
 FIRST_CELL = "from nonlinearity import setup\n\nsetup()"
 MAX_BYTES = 300_000
-MAX_LINES = 30
+MAX_LINES = 36
 MIN_ALT = 20
 
 # What Jupyter, editors and extensions write of their own accord.
@@ -32,6 +32,8 @@ _VOLATILE_IN_NOTEBOOK = ("celltoolbar", "signature", "toc", "vscode", "widgets")
 
 _BAR = re.compile(r"\d+%\||\d(?:it|batch|epoch)/s|\ds/it")
 _WIDGET = "application/vnd.jupyter.widget-view+json"
+_LIBRARY_FRAME = re.compile(r"(\x1b\[[\d;]*m)*File ")
+_PATH = re.compile(r"/(?:site-packages|home|root|Users)/|\b[A-Z]:\\\\")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 _PICTURE = re.compile(r"(^|/)image/(png|jpeg|svg\+xml)$")
 _NBVAL_COMMENT = re.compile(r"^\s*#+\s*(NBVAL_\w+|PYTEST_VALIDATE_IGNORE_OUTPUT)\s*$", re.MULTILINE)
@@ -70,6 +72,10 @@ def clean(notebook: NotebookNode) -> NotebookNode:
         if "outputs" in cell:
             cell.outputs = _joined(cell.outputs)
         for output in cell.get("outputs", []):
+            if (
+                output.output_type == "error"
+            ):  # what is left says what happened; a path would say on whose disk
+                output.traceback = [frame for frame in output.traceback if not _LIBRARY_FRAME.match(frame)]
             if "image/png" in output.get("data", {}):
                 output.data["image/png"] = _with_palette(output.data["image/png"])
     return copy
@@ -166,6 +172,8 @@ def _faults_of_output(cell: NotebookNode, output: NotebookNode) -> Iterator[str]
     texts = [output.get("text", ""), *(str(data[kind]) for kind in data if not _PICTURE.search(kind))]
     if _WIDGET in data or any(_BAR.search(text) or "\r" in text for text in texts):
         yield "progress bar stored"
+    if any(_PATH.search(text) for text in [*texts, *output.get("traceback", [])]):
+        yield "a path of the machine that ran it is stored"
     if any(_ADDRESS.search(text) for text in texts):
         yield "a memory address is printed, which differs each run"
     if any(_PICTURE.search(kind) for kind in data):

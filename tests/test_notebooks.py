@@ -176,7 +176,7 @@ BAD = {
         "the first code cell must be exactly",
     ),
     "no code": (change(lambda nb: nb.update(cells=nb.cells[:1])), "the first code cell must be exactly"),
-    "long cell": (with_cells(code("\n".join(["x = 1"] * 31))), "31 lines do not fit on a screen"),
+    "long cell": (with_cells(code("\n".join(["x = 1"] * 37))), "37 lines do not fit on a screen"),
     "empty cell": (with_cells(code("  ")), "cell 4: empty"),
     "text progress bar": (
         with_cells(code("fit()", printed("\r 40%|####      | 4/10 [00:01<00:02, 2.9it/s]"))),
@@ -329,3 +329,25 @@ def test_what_a_cell_prints_is_stored_in_one_piece():
     cell = code("print(1)", printed("1\n"), printed("2\n"), shown(text_plain="x"), printed("3\n"))
     outputs = notebook_form.clean(with_cells(cell)).cells[-1].outputs
     assert [output.get("text", "x") for output in outputs] == ["1\n2\n", "x", "3\n"]
+
+
+def test_a_traceback_keeps_the_cell_and_the_message_and_no_path():
+    error = v4.new_output(
+        "error",
+        ename="RuntimeError",
+        evalue="no",
+        traceback=[
+            "\x1b[31m---",
+            "Cell In[1], line 1",
+            "\x1b[36mFile /a/site-packages/t.py:1",
+            "RuntimeError: no",
+        ],
+    )
+    stored = with_cells(code("f()", error, tags=("raises-exception",)))
+    assert "path of the machine" in " ".join(faults(stored))
+    assert notebook_form.clean(stored).cells[-1].outputs[0].traceback == [
+        "\x1b[31m---",
+        "Cell In[1], line 1",
+        "RuntimeError: no",
+    ]
+    assert not faults(notebook_form.clean(stored))
