@@ -137,8 +137,13 @@ def press(page, chart, label, *keys):
     control.focus()
     for key in keys:
         page.keyboard.press(key)
-    page.wait_for_timeout(150)
+    settle(page)
     return control
+
+
+def settle(page):
+    """Wait until every chart shows what its controls say."""
+    page.wait_for_function("!document.querySelector('.chart[aria-busy]')")
 
 
 def reading(chart):
@@ -203,7 +208,7 @@ def test_every_activation_of_the_explorer_at_a_kink(page):
     menu = chart.get_by_label("First")
     for activation in catalog.elementwise():
         menu.select_option(activation.label)
-        page.wait_for_timeout(60)
+        settle(page)
         assert close(values(chart), expected(activation.label, 0.0)), activation.label
 
 

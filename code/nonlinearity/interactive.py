@@ -56,7 +56,7 @@ _CONFIG = {
     "view": {"stroke": None},
     "title": {"anchor": "start", "color": _INK, "fontSize": 14, "offset": 10, "subtitleColor": "#595959",
               "subtitleFontSize": 12, "subtitlePadding": 5},
-    "axis": {"gridColor": "#e4e4e4", "domainColor": _FAINT, "tickColor": _FAINT, "labelColor": _INK,
+    "axis": {"gridColor": "#dcdcdc", "domainColor": _FAINT, "tickColor": _FAINT, "labelColor": _INK,
              "titleColor": _INK, "labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal"},
     # A fixed room for the labels: then a page can tell the chart's width from that of its panels.
     "axisY": {"minExtent": 26, "maxExtent": 26, "titlePadding": 6},
@@ -550,7 +550,9 @@ def _curves(
         curve = _unpacked(line, "x", key)
         here = curve.transform_filter("abs(datum.x - x) < 1e-6")
         horizontal = alt.X("x:Q", title="x", scale=alt.Scale(domain=[float(x[0]), float(x[-1])], nice=False))
-        vertical = alt.Y(f"{key}:Q", title=None, scale=alt.Scale(domain=domain, nice=False))
+        vertical = alt.Y(
+            f"{key}:Q", title=None, axis=alt.Axis(grid=True), scale=alt.Scale(domain=domain, nice=False)
+        )
         text = f"datum.name + ':  {symbol}(' + format(x, '~') + ') = ' + format(datum.{key}, '.4~f')"
         panels.append(
             alt.layer(

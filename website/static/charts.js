@@ -11,7 +11,7 @@
     const live = chart.querySelector(".chart-live");
     const reading = chart.querySelector(".chart-reading");
     const valueOf = (control) => (control.type === "range" ? control.valueAsNumber : control.value);
-    let result, drawnWidth, drawing = Promise.resolve();
+    let result, drawnWidth, pending = 0, drawing = Promise.resolve();
 
     function fitted(width) {
       const spec = JSON.parse(original);
@@ -68,10 +68,15 @@
     chart.querySelector(".chart-controls").addEventListener("submit", (event) => event.preventDefault());
     chart.querySelector(".chart-controls").addEventListener("input", async (event) => {
       label();
+      pending += 1;
+      chart.setAttribute("aria-busy", "true"); // a screen reader waits for the new reading
       await drawing;
-      result.view.signal(event.target.name, valueOf(event.target));
-      await result.view.runAsync();
-      read();
+      if (result) { // else the first drawing is still to come, and asks the controls itself
+        result.view.signal(event.target.name, valueOf(event.target));
+        await result.view.runAsync();
+        read();
+      }
+      if (--pending === 0) chart.removeAttribute("aria-busy");
     });
     label();
     new ResizeObserver(() => (drawing = drawing.then(draw))).observe(picture);
