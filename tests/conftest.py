@@ -1,6 +1,7 @@
 """What the tests of the built site share: its folder, a server for it, and Chromium."""
 
 import os
+import shutil
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -9,7 +10,10 @@ from pathlib import Path
 import pytest
 
 SITE = Path(__file__).parent.parent / "_build" / "html"
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+NO_CHROMIUM = (
+    "The site is not tested in a browser: there is no Chromium here (Debian: apt-get install chromium)."
+)
 # Chromium's own calls home would be seen as requests of the page.
 FLAGS = [
     "--headless",
@@ -28,6 +32,11 @@ def _missing(what: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(what)
     pytest.skip(what)
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    if CHROMIUM is None:
+        terminalreporter.write_line(NO_CHROMIUM, yellow=True)
 
 
 def site_pages() -> list[str]:
@@ -63,8 +72,8 @@ def address(site):
 
 @pytest.fixture(scope="session")
 def browser(site):
-    if not Path(CHROMIUM).exists():
-        _missing(f"No Chromium at {CHROMIUM}: the site is not tested in a browser.")
+    if CHROMIUM is None:
+        _missing(NO_CHROMIUM)
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
