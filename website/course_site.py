@@ -192,6 +192,8 @@ def improve_body(app: Sphinx, body: str) -> str:
         return tag if "loading=" in tag else tag.replace("<img", '<img loading="lazy" decoding="async"', 1)
 
     body = re.sub(r'<img[^>]*?src="[^"]*_images/([^"/]+)"[^>]*>', sized, body)
+    # Pygments wraps every name, dot and space of a program: thousands on a page, most without a colour here.
+    body = re.sub(r'<span class="(?:n|nn|na|nv|o|p|w|gh)">([^<]*)</span>', r"\1", body)
     # The words on a folded cell say more than myst-nb's label for it.
     body = body.replace('<summary aria-label="Toggle hidden content">', "<summary>")
     # ARIA knows no entry of a bibliography outside a list, and no list of them.
