@@ -50,7 +50,7 @@ help:
 	@$(PYTHON) -c 'import shutil, sys; free = shutil.disk_usage(".").free / 1e9; free > 4 or sys.exit(f"The environment takes 4 GB of disk; {free:.1f} GB are free.")'
 	@$(PYTHON) -m venv .venv || { echo "$(PYTHON) cannot make a virtual environment; on Debian: apt-get install python3-venv"; exit 1; }
 	@echo "Installing the locked environment into .venv (minutes, once) ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check --retries 2 -r requirements.txt && \
-	  $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . || \
+	@$(BIN)/pip install -qq --disable-pip-version-check --retries 2 -r requirements.txt && \
+	  $(BIN)/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable . || \
 	  { echo "The environment could not be installed; pip's message above says why. Without network nothing can be fetched: run make again once it is back, it goes on from here."; exit 1; }
 	@touch $@
