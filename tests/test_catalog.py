@@ -3,18 +3,20 @@
 import dataclasses
 import inspect
 import re
+from functools import partial
 from pathlib import Path
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import erfc, expit, log_expit, log_softmax, ndtr, softmax
 from torch import nn
 
-from nonlinearity import catalog
+from nonlinearity import beyond, catalog
 from nonlinearity.catalog import CATALOG
 
 # torch's module for each name and, where it has parameters, two settings of them.
@@ -47,10 +49,16 @@ MODULES = {
     "log_softmax": (nn.LogSoftmax, {"dim": 0}, {"dim": 1}),
     "softmax2d": (nn.Softmax2d, {}),
     "glu": (nn.GLU, {"dim": 0}, {"dim": 1}),
+    "squared_relu": (beyond.SquaredReLU, {}),
+    "swish": (beyond.Swish, {"beta": 0.5}, {"beta": 2.0}),
+    "swiglu": (beyond.SwiGLU, {"dim": 0}, {"dim": 1}),
+    "geglu": (beyond.GEGLU, {"dim": 0}, {"dim": 1}),
+    "reglu": (beyond.ReGLU, {"dim": 0}, {"dim": 1}),
 }
 CASES = [(name, parameters) for name, (_, *own) in MODULES.items() for parameters in [{}, *filter(None, own)]]
 NAMES = [activation.name for activation in CATALOG]
 every_activation = pytest.mark.parametrize("activation", CATALOG, ids=NAMES)
+every_module = pytest.mark.parametrize("activation", [a for a in CATALOG if a.module], ids=lambda a: a.name)
 
 SHAPE = (2, 4, 4)  # even for GLU, three dimensions for Softmax2d
 
@@ -85,12 +93,52 @@ def value_and_gradient(function, x):
 # --- names ----------------------------------------------------------------------------------------------
 
 
-def test_catalogue_holds_every_activation_of_torch_and_no_other():
+# What torch.nn.functional holds beside the activations, the names that it imports among them.
+NO_ACTIVATIONS = """
+    Callable DType Optional ScalingType SwizzleType Tensor adaptive_avg_pool1d adaptive_avg_pool2d
+    adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool1d_with_indices adaptive_max_pool2d
+    adaptive_max_pool2d_with_indices adaptive_max_pool3d adaptive_max_pool3d_with_indices affine_grid
+    alpha_dropout assert_int_or_pair avg_pool1d avg_pool2d avg_pool3d batch_norm bilinear
+    binary_cross_entropy binary_cross_entropy_with_logits boolean_dispatch channel_shuffle conv1d conv2d
+    conv3d conv_tbc conv_transpose1d conv_transpose2d conv_transpose3d cosine_embedding_loss
+    cosine_similarity cross_entropy ctc_loss dropout dropout1d dropout2d dropout3d embedding embedding_bag
+    feature_alpha_dropout fold fractional_max_pool2d fractional_max_pool2d_with_indices
+    fractional_max_pool3d fractional_max_pool3d_with_indices gaussian_nll_loss grid_sample group_norm
+    grouped_mm handle_torch_function has_torch_function has_torch_function_unary has_torch_function_variadic
+    hinge_embedding_loss huber_loss instance_norm interpolate kl_div l1_loss layer_norm linear
+    linear_cross_entropy local_response_norm lp_pool1d lp_pool2d lp_pool3d margin_ranking_loss max_pool1d
+    max_pool1d_with_indices max_pool2d max_pool2d_with_indices max_pool3d max_pool3d_with_indices
+    max_unpool1d max_unpool2d max_unpool3d mse_loss multi_head_attention_forward multi_margin_loss
+    multilabel_margin_loss multilabel_soft_margin_loss native_channel_shuffle nll_loss normalize one_hot pad
+    pairwise_distance pdist pixel_shuffle pixel_unshuffle poisson_nll_loss rms_norm
+    scaled_dot_product_attention scaled_grouped_mm scaled_mm smooth_l1_loss soft_margin_loss
+    triplet_margin_loss triplet_margin_with_distance_loss unfold upsample upsample_bilinear upsample_nearest
+""".split()  # noqa: SIM905
+
+
+def test_catalogue_holds_every_activation_module_of_torch():
     """A release of torch that adds or removes one turns this red."""
     exported = set(nn.modules.activation.__all__) - {"MultiheadAttention"}  # a layer, not a function
-    assert sorted(a.module.__name__ for a in CATALOG) == sorted(exported)
-    assert all(a.module is getattr(nn, a.label) for a in CATALOG)
-    assert {a.name: a.module for a in CATALOG} == {name: case[0] for name, case in MODULES.items()}
+    assert sorted(a.label for a in CATALOG if a.torch_module) == sorted(exported)
+    assert all(a.module is getattr(nn, a.label) for a in CATALOG if a.torch_module)
+    assert {a.name: a.module for a in CATALOG if a.module} == {
+        name: case[0] for name, case in MODULES.items()
+    }
+
+
+def test_catalogue_holds_every_activation_function_of_torch():
+    """Here too: what torch.nn.functional has is in the catalogue or known to be no activation."""
+    public = {name for name, value in vars(F).items() if callable(value) and not name.startswith("_")}
+    ours = {a.functional for a in CATALOG} | {a.functional_inplace for a in CATALOG}
+    assert {name.removeprefix("F.") for name in ours if name} == public - {*NO_ACTIVATIONS}
+    assert public >= {*NO_ACTIVATIONS}
+
+
+def test_one_activation_of_torch_has_no_module_and_five_are_not_in_torch():
+    assert [a.name for a in CATALOG if a.in_torch and not a.torch_module] == ["gumbel_softmax"]
+    others = ["squared_relu", "swish", "swiglu", "geglu", "reglu"]
+    assert [a.name for a in CATALOG if not a.in_torch] == others
+    assert not any(a.spellings for a in CATALOG if not a.in_torch)
 
 
 @every_activation
@@ -103,9 +151,9 @@ def test_activation_is_found_by_function_and_by_module(activation):
     ("name", "message"),
     [
         ("leaky_rleu", r"unknown activation 'leaky_rleu'; did you mean 'leaky_relu'"),
-        ("swish", r"unknown activation 'swish'; did you mean 'hardswish'"),
+        ("hard_swish", r"unknown activation 'hard_swish'; did you mean 'hardswish'"),
         ("RELU", r"unknown activation 'RELU'; did you mean .*'ReLU'"),
-        ("???", r"unknown activation '\?\?\?'; known: relu, leaky_relu, .*, glu"),
+        ("???", r"unknown activation '\?\?\?'; known: relu, leaky_relu, .*, glu, .*, reglu"),
         (None, r"unknown activation None; "),
     ],
 )
@@ -115,9 +163,10 @@ def test_unknown_name_is_refused_with_the_nearest_known(name, message):
 
 
 def test_elementwise_keeps_the_order_of_the_catalogue():
-    assert [a.name for a in catalog.elementwise()] == [
-        name for name in NAMES if catalog.get(name).elementwise
-    ]
+    every = [name for name in NAMES if catalog.get(name).elementwise]
+    assert [a.name for a in catalog.elementwise(beyond_torch=True)] == every
+    assert [a.name for a in catalog.elementwise()] == every[:-2]
+    assert every[-2:] == ["squared_relu", "swish"]
 
 
 @every_activation
@@ -160,7 +209,7 @@ def test_make_gives_the_module_with_the_parameters(name, parameters):
     torch.testing.assert_close(made.eval()(x), expected(x), rtol=0, atol=0)
 
 
-@every_activation
+@every_module
 def test_make_gives_a_new_module_each_time(activation):
     assert activation.make() is not activation.make()
 
@@ -168,7 +217,7 @@ def test_make_gives_a_new_module_each_time(activation):
 @every_activation
 def test_defaults_are_those_of_torch_where_it_has_them(activation):
     own_names = {"weight": "init"}  # PReLU's module calls the start of its learned slope so
-    signature = inspect.signature(activation.module).parameters
+    signature = inspect.signature(activation.module or activation.function).parameters
     for key, value in activation.parameters.items():
         default = signature[own_names.get(key, key)].default
         assert default in (value, None, inspect.Parameter.empty)
@@ -178,9 +227,10 @@ def test_defaults_are_those_of_torch_where_it_has_them(activation):
 def test_parameters_are_all_that_torch_has(activation):
     """Beside those that say where and how to compute, and hardtanh's names of old."""
     beside = {"inplace", "num_parameters", "device", "dtype", "args", "kwargs", "min_value", "max_value"}
+    beside |= {"logits", "eps"}  # of gumbel_softmax: its input, and what has no effect any more
     own_names = {"init": "weight"}
-    theirs = {own_names.get(key, key) for key in inspect.signature(activation.module).parameters} - beside
-    assert set(activation.parameters) == theirs
+    signature = inspect.signature(activation.module or activation.function).parameters
+    assert set(activation.parameters) == {own_names.get(key, key) for key in signature} - beside
 
 
 @every_activation
@@ -191,10 +241,177 @@ def test_unknown_parameter_is_refused_with_the_known_ones(activation, use):
         use(activation)
 
 
+def seeded(function):
+    """With the same random numbers in each call, for gumbel_softmax."""
+
+    def call(x):
+        torch.manual_seed(0)
+        return function(x)
+
+    return call
+
+
 @every_activation
 def test_gradient_agrees_with_finite_differences_away_from_kinks(activation):
     x = torch.tensor([-7.3, -2.2, -0.7, -0.3, 0.2, 0.8, 2.4, 6.9], dtype=torch.float64).reshape(2, 2, 2)
-    assert torch.autograd.gradcheck(activation, x.requires_grad_(), eps=1e-6, atol=1e-6, rtol=1e-5)
+    assert torch.autograd.gradcheck(seeded(activation), x.requires_grad_(), eps=1e-6, atol=1e-6, rtol=1e-5)
+
+
+def test_activation_without_a_module_says_so():
+    with pytest.raises(TypeError, match=r"^gumbel_softmax is a function only; torch has no module for it$"):
+        catalog.get("gumbel_softmax").make()
+
+
+@pytest.mark.parametrize("name", ["glu", "swiglu", "geglu", "reglu"])
+@pytest.mark.parametrize(("shape", "dim"), [((4, 3), -1), ((3, 4), 0), ((1,), -1)])
+def test_dimension_of_odd_size_is_refused(name, shape, dim):
+    with pytest.raises((ValueError, RuntimeError), match=r"must be (of )?even"):
+        catalog.get(name)(torch.zeros(shape), dim=dim)
+
+
+def test_modules_of_ours_name_what_was_given():
+    made = [beyond.SquaredReLU(), beyond.Swish(2.0), beyond.SwiGLU(), beyond.GEGLU(1), beyond.ReGLU(dim=0)]
+    assert [str(module) for module in made] == [
+        "SquaredReLU()",
+        "Swish()",
+        "SwiGLU(dim=-1)",
+        "GEGLU(dim=1)",
+        "ReGLU(dim=0)",
+    ]
+    assert made[1].beta.item() == 2
+
+
+def test_swish_learns_its_beta():
+    """d/dβ x σ(βx) = x² σ(βx) (1 − σ(βx))."""
+    module = catalog.get("swish").make(beta=0.5).double()
+    x = np.linspace(-6, 6, 121)
+    module(torch.from_numpy(x)).sum().backward()
+    assert module.beta.grad.item() == pytest.approx((x**2 * expit(x / 2) * expit(-x / 2)).sum())
+
+
+# --- spellings: torch's own lists are the oracle --------------------------------------------------------
+
+X = torch.tensor([[-2.5, -0.3, 0.0, 0.7], [1.3, 4.0, -7.0, 0.2]])
+ON_TENSORS = {a.name: a for a in catalog.elementwise()}
+
+
+def same_values(function):
+    """The element-wise activations of torch whose values a function of one tensor has, at their defaults."""
+    try:
+        found = function(X.clone())
+        assert found.shape == X.shape
+        assert found.dtype == X.dtype
+        found = (found.to_dense() if found.layout != torch.strided else found).cpu()
+    except (TypeError, RuntimeError, ValueError, AttributeError, AssertionError):
+        return set()
+    return {
+        name for name, activation in ON_TENSORS.items() if torch.allclose(activation(X), found, atol=1e-6)
+    }
+
+
+def activations_in(holder, call):
+    """The public names of a namespace that turn out to be activations, without "_" at the end."""
+    names = [name for name in dir(holder) if not name.startswith("_") and callable(getattr(holder, name))]
+    found = {name: same_values(lambda x, name=name: call(name, x)) for name in names}
+    for name, same in found.items():
+        assert not same or {"expit": "sigmoid"}.get(name, name).removesuffix("_") in same
+    return {name for name, same in found.items() if same}
+
+
+@pytest.mark.filterwarnings("ignore")  # each function is tried, the deprecated ones too
+def test_every_function_of_torch_that_is_an_activation_is_a_spelling():
+    operations = torch._C._VariableFunctions  # torch itself has functions that change its settings as well
+    found = activations_in(operations, lambda name, x: getattr(operations, name)(x))
+    spelled = {a.torch_function for a in CATALOG} | {a.torch_function_inplace for a in CATALOG}
+    need_more = {"torch.prelu", "torch.threshold", "torch.threshold_", "torch.softmax", "torch.log_softmax"}
+    assert {f"torch.{name}" for name in found} == spelled - need_more - {None}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_method_that_is_an_activation_is_a_spelling():
+    found = activations_in(torch.Tensor, lambda name, x: getattr(x, name)())
+    spelled = {a.tensor_method for a in CATALOG} | {a.tensor_method_inplace for a in CATALOG}
+    need_more = {"x.prelu", "x.softmax", "x.log_softmax"}
+    assert {f"x.{name}" for name in found} == spelled - need_more - {None}
+
+
+def test_every_function_of_torch_special_that_is_an_activation_is_a_spelling():
+    found = activations_in(torch.special, lambda name, x: getattr(torch.special, name)(x))
+    assert found == {"expit"}
+    vectors = {name for name in dir(torch.special) if "softm" in name}
+    assert vectors == {"softmax", "log_softmax"}
+    named = {a.special.removeprefix("torch.special.") for a in CATALOG if a.special}
+    assert named == {*found, *vectors}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_spellings_give_the_same_values(name):
+    activation = catalog.get(name)
+    x = torch.linspace(-4, 4, 32).reshape(SHAPE)
+    expected = seeded(activation)(x)
+    spaces = {"F": F, "torch": torch, "torch.special": torch.special}
+    for spelling in activation.spellings:
+        where, _, what = spelling.rpartition(".")
+        if where == "nn":
+            found = activation.make().eval()(x)
+        elif where == "x":
+            found = getattr(x.clone(), what)(**_as_torch_takes_them(name, activation.parameters))
+        else:
+            copy = x.clone()
+            function = getattr(spaces[where], what)
+            found = seeded(partial(function, **_as_torch_takes_them(name, activation.parameters)))(copy)
+            assert torch.equal(found, copy) == what.endswith("_"), spelling
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def _as_torch_takes_them(name, parameters):
+    """PReLU's weight is a tensor for torch's functions."""
+    return {"weight": torch.tensor([parameters["weight"]])} if name == "prelu" else parameters
+
+
+@every_activation
+def test_inplace_is_a_parameter_of_the_function_as_well(activation):
+    if activation.functional:
+        function = getattr(F, activation.functional.removeprefix("F."))
+        function = partial(function, **_as_torch_takes_them(activation.name, activation.parameters))
+        x = torch.linspace(-4, 4, 32).reshape(SHAPE)
+        if activation.inplace:
+            assert function(x, inplace=True).data_ptr() == x.data_ptr()
+        else:
+            with pytest.raises(TypeError):
+                function(x, inplace=True)
+    if activation.functional_inplace:
+        assert activation.inplace
+
+
+def test_defaults_are_what_the_documentation_says():
+    empty = inspect.Parameter.empty
+    assert {a.name: dict(a.defaults) for a in CATALOG if a.defaults} == {
+        "leaky_relu": {"negative_slope": 0.01},
+        "prelu": {"num_parameters": 1, "init": 0.25},
+        "rrelu": {"lower": 1 / 8, "upper": 1 / 3},
+        "threshold": {"threshold": empty, "value": empty},
+        "elu": {"alpha": 1.0},
+        "celu": {"alpha": 1.0},
+        "gelu": {"approximate": "none"},
+        "hardtanh": {"min_val": -1.0, "max_val": 1.0},
+        "softplus": {"beta": 1.0, "threshold": 20.0},
+        "softshrink": {"lambd": 0.5},
+        "hardshrink": {"lambd": 0.5},
+        "softmax": {"dim": None},
+        "softmin": {"dim": None},
+        "log_softmax": {"dim": None},
+        "glu": {"dim": -1},
+        "gumbel_softmax": {"tau": 1, "hard": False, "dim": -1},
+        "swish": {"beta": 1.0},
+        "swiglu": {"dim": -1},
+        "geglu": {"dim": -1},
+        "reglu": {"dim": -1},
+    }
+
+
+def test_two_activations_learn_a_parameter():
+    assert {a.name: a.learnable for a in CATALOG if a.learnable} == {"prelu": ("weight",), "swish": ("beta",)}
 
 
 # --- values: closed forms are the oracle ----------------------------------------------------------------
@@ -232,16 +449,34 @@ CLOSED_FORMS = {
     "softmin": lambda x: softmax(-x, axis=-1),
     "log_softmax": lambda x: log_softmax(x, axis=-1),
     "softmax2d": lambda x: softmax(x, axis=-3),
-    "glu": lambda x: x[..., : x.shape[-1] // 2] * expit(x[..., x.shape[-1] // 2 :]),
+    "glu": lambda x: np.split(x, 2, axis=-1)[0] * expit(np.split(x, 2, axis=-1)[1]),
+    "gumbel_softmax": lambda x: softmax(x + gumbel_noise(x.shape), axis=-1),
+    "squared_relu": lambda x: np.where(x > 0, x**2, 0),
+    "swish": lambda x: x * expit(x),
+    "swiglu": lambda x: np.prod(np.split(x, 2, axis=-1), axis=0) * expit(np.split(x, 2, axis=-1)[1]),
+    "geglu": lambda x: np.prod(np.split(x, 2, axis=-1), axis=0) * ndtr(np.split(x, 2, axis=-1)[1]),
+    "reglu": lambda x: np.split(x, 2, axis=-1)[0] * np.maximum(np.split(x, 2, axis=-1)[1], 0),
 }
+
+
+def gumbel_noise(shape):
+    """As ``F.gumbel_softmax`` draws it: minus the logarithm of an exponentially distributed number."""
+    torch.manual_seed(0)
+    return -np.log(torch.empty(shape, dtype=torch.float64).exponential_().numpy())
 
 
 @every_activation
 def test_value_is_that_of_the_closed_form(activation):
     """To 1e-8, since torch's softplus leaves out ln(1 + e^-x), below 2.1e-9, from x = 20 on."""
     x = np.linspace(-40, 40, 2 * 3 * 41 * 24).reshape(2, 3, 41, 24)
-    found = activation(torch.from_numpy(x)).numpy()
+    found = seeded(activation)(torch.from_numpy(x)).numpy()
     np.testing.assert_allclose(found, CLOSED_FORMS[activation.name](x), rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize(("beta", "limit"), [(0.0, lambda x: x / 2), (400.0, lambda x: np.maximum(x, 0))])
+def test_swish_runs_from_half_the_identity_to_relu(beta, limit):
+    x = np.linspace(-6, 6, 121)
+    np.testing.assert_allclose(catalog.get("swish")(torch.from_numpy(x), beta=beta), limit(x), atol=1e-3)
 
 
 @pytest.mark.parametrize("alpha", [0.5, 2.0])

@@ -18,7 +18,7 @@ from nonlinearity.plotting import (
     use_style,
 )
 
-ELEMENTWISE = [activation.name for activation in catalog.elementwise()]
+ELEMENTWISE = [activation.name for activation in catalog.elementwise(beyond_torch=True)]
 BREAKS = {"threshold": [1], "softshrink": [-0.5, 0.5], "hardshrink": [-0.5, 0.5], "hardtanh": [-1, 1],
           "hardswish": [-3, 3], "hardsigmoid": [-3, 3],
           **{name: [0] for name in ("relu", "relu6", "leaky_relu", "prelu", "rrelu", "selu")}}  # fmt: skip
@@ -142,6 +142,20 @@ def test_several_activations_keep_their_styles_and_get_a_legend():
 def test_what_cannot_be_plotted_is_refused(names, message):
     with pytest.raises(ValueError, match=message):
         plot_activation(*names)
+
+
+def test_gallery_has_a_panel_for_each_activation_of_torch_or_for_each_that_is_named():
+    shown = [axes.get_title() for axes in plotting.plot_gallery().axes if axes.get_visible()]
+    assert shown == [activation.label for activation in catalog.elementwise()]
+    figure = plotting.plot_gallery("swish", "squared_relu", "Tanh", "silu", columns=3)
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in panels] == ["Swish", "SquaredReLU", "Tanh", "SiLU"]
+    assert len(figure.axes) == 6
+    x = torch.linspace(-4, 4, 1601, dtype=torch.float64)
+    np.testing.assert_allclose(panels[2].get_lines()[1].get_ydata(), x.tanh())
+    np.testing.assert_allclose(panels[2].get_lines()[0].get_ydata(), 1 - x.tanh() ** 2)
+    with pytest.raises(ValueError, match="glu acts on a vector and has no curve to plot"):
+        plotting.plot_gallery("relu", "glu")
 
 
 # --- decisions ------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from nonlinearity import catalog
 from nonlinearity.properties import Properties, at_a_glance, measure, summary, value_and_slope
 
 INF = math.inf
-MEASURED = {activation.name: measure(activation) for activation in catalog.elementwise()}
+MEASURED = {activation.name: measure(activation) for activation in catalog.elementwise(beyond_torch=True)}
 few = settings(max_examples=6, deadline=None, database=None, derandomize=True)
 
 
@@ -102,6 +102,8 @@ FACTS = {
     "softshrink": ((-INF, INF), 0, True, (), (-0.5, 0.5), "no"),
     "hardshrink": ((-INF, INF), 0, True, (-0.5, 0.5), (), "no"),
     "tanhshrink": ((-INF, INF), 0, True, (), (), "no"),
+    "squared_relu": ((0, INF), 0, True, (), (), "left"),
+    "swish": ((-0.27846, INF), 0.5, False, (), (), "left"),
 }
 
 

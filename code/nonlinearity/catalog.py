@@ -1,4 +1,4 @@
-"""Every activation in ``torch.nn``, named once.
+"""Every activation in ``torch.nn`` and ``torch.nn.functional``, and those that torch lacks, named once.
 
 Tables, plots, tests and pages read this catalogue; a fact about an activation that is
 written down anywhere else is a fact that can drift.
@@ -14,6 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nonlinearity import beyond
+
+# What a module takes beside the parameters of its function: where and how to compute, a column of its own in
+# every table (inplace), and names of old.
+_BESIDE = {"inplace", "device", "dtype", "min_value", "max_value", "args", "kwargs", "logits", "eps"}
+
+
+def _spelled(where: str, holder: object, name: str) -> str | None:
+    return f"{where}.{name}" if hasattr(holder, name) else None
+
 
 @dataclass(frozen=True, eq=False)
 class Activation:
@@ -21,7 +31,8 @@ class Activation:
 
     Attributes:
         name: the key, spelled as PyTorch spells the function (``"leaky_relu"``).
-        module: the class in ``torch.nn``.
+        module: the class in ``torch.nn``, or ours where torch lacks the function; None where torch has the
+            function and no module.
         function: the function of a tensor and, by keyword, of its parameters.
         formula: its definition in LaTeX, as a function of ``x``.
         parameters: each parameter with the value the course uses when none is given:
@@ -32,7 +43,7 @@ class Activation:
     """
 
     name: str
-    module: type[nn.Module]
+    module: type[nn.Module] | None
     function: Callable[..., Tensor]
     formula: str
     parameters: Mapping[str, float | str] = field(default_factory=dict)
@@ -45,7 +56,84 @@ class Activation:
     @property
     def label(self) -> str:
         """The name of the module, as it stands in figures and tables."""
-        return self.module.__name__
+        return self.name if self.module is None else self.module.__name__
+
+    @property
+    def in_torch(self) -> bool:
+        """Whether torch has it, as a module or as a function."""
+        return self.torch_module is not None or self.functional is not None
+
+    @property
+    def torch_module(self) -> str | None:
+        """The class in ``torch.nn``: ``"nn.ReLU"``."""
+        found = self.module is not None and getattr(nn, self.label, None) is self.module
+        return f"nn.{self.label}" if found else None
+
+    @property
+    def functional(self) -> str | None:
+        """The function in ``torch.nn.functional``: ``"F.relu"``."""
+        return _spelled("F", F, self.name)
+
+    @property
+    def functional_inplace(self) -> str | None:
+        """The function that overwrites its input: ``"F.relu_"``."""
+        return _spelled("F", F, f"{self.name}_")
+
+    @property
+    def torch_function(self) -> str | None:
+        """The function in ``torch``: ``"torch.relu"``."""
+        return _spelled("torch", torch, self.name)
+
+    @property
+    def torch_function_inplace(self) -> str | None:
+        """The function in ``torch`` that overwrites its input: ``"torch.relu_"``."""
+        return _spelled("torch", torch, f"{self.name}_")
+
+    @property
+    def tensor_method(self) -> str | None:
+        """The method of a tensor: ``"x.relu"``."""
+        return _spelled("x", Tensor, self.name)
+
+    @property
+    def tensor_method_inplace(self) -> str | None:
+        """The method that overwrites its tensor: ``"x.relu_"``."""
+        return _spelled("x", Tensor, f"{self.name}_")
+
+    @property
+    def special(self) -> str | None:
+        """The function in ``torch.special``, which has SciPy's names: ``"torch.special.expit"``."""
+        return _spelled("torch.special", torch.special, {"sigmoid": "expit"}.get(self.name, self.name))
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """Every way in which torch spells it, the module first."""
+        found = (
+            self.torch_module, self.functional, self.functional_inplace, self.torch_function,
+            self.torch_function_inplace, self.tensor_method, self.tensor_method_inplace, self.special,
+        )  # fmt: skip
+        return tuple(spelling for spelling in found if spelling is not None)
+
+    @property
+    def inplace(self) -> bool:
+        """Whether the module has the parameter ``inplace``."""
+        return "inplace" in self._signature()
+
+    @property
+    def defaults(self) -> Mapping[str, object]:
+        """Each parameter of the module, as it calls it, with its default.
+
+        One that must be given stands for itself: ``inspect.Parameter.empty``. (Without a module, those of
+        the function.)
+        """
+        return {key: parameter.default for key, parameter in self._signature().items() if key not in _BESIDE}
+
+    @property
+    def learnable(self) -> tuple[str, ...]:
+        """The parameters that the module learns."""
+        return () if self.module is None else tuple(dict(self.make().named_parameters()))
+
+    def _signature(self) -> Mapping[str, inspect.Parameter]:
+        return inspect.signature(self.function if self.module is None else self.module).parameters
 
     def __call__(self, x: Tensor, **parameters: float | str) -> Tensor:
         """Apply the function to ``x``.
@@ -55,7 +143,8 @@ class Activation:
             **parameters: parameters that differ from ``self.parameters``.
 
         Returns:
-            a tensor of the dtype of ``x``, and of its shape unless the activation is GLU.
+            a tensor of the dtype of ``x``, and of its shape unless the activation halves a dimension as GLU
+            does.
 
         Raises:
             TypeError: for a parameter that this activation does not have.
@@ -67,9 +156,11 @@ class Activation:
         """A new module of this activation.
 
         Raises:
-            TypeError: for a parameter that this activation does not have.
+            TypeError: for a parameter that this activation does not have, or if it has no module.
         """
         self._check(parameters)
+        if self.module is None:
+            raise TypeError(f"{self.label} is a function only; torch has no module for it")
         chosen = {**self.parameters, **parameters}
         accepted = inspect.signature(self.module).parameters
         if self.name == "prelu":  # the module learns its slope and calls the start "init"
@@ -177,6 +268,32 @@ CATALOG: tuple[Activation, ...] = (
         "glu", nn.GLU, F.glu, r"a \odot \sigma(b)", {"dim": -1}, elementwise=False,
         source="dauphin2017language",
     ),
+    # In torch, as a function only.
+    Activation(
+        "gumbel_softmax", None, F.gumbel_softmax,
+        r"\operatorname{softmax}((x + g) / \tau)_i,\ g \text{ Gumbel noise}",
+        {"tau": 1.0, "hard": False, "dim": -1}, elementwise=False, source="jang2017categorical",
+    ),
+    # Not in torch.
+    Activation(
+        "squared_relu", beyond.SquaredReLU, beyond.squared_relu, r"\max(0, x)^2", source="so2021primer",
+    ),
+    Activation(
+        "swish", beyond.Swish, beyond.swish, r"x\,\sigma(\beta x)", {"beta": 1.0},
+        source="ramachandran2017searching",
+    ),
+    Activation(
+        "swiglu", beyond.SwiGLU, beyond.swiglu, r"a \odot \operatorname{SiLU}(b)", {"dim": -1},
+        elementwise=False, source="shazeer2020glu",
+    ),
+    Activation(
+        "geglu", beyond.GEGLU, beyond.geglu, r"a \odot \operatorname{GELU}(b)", {"dim": -1},
+        elementwise=False, source="shazeer2020glu",
+    ),
+    Activation(
+        "reglu", beyond.ReGLU, beyond.reglu, r"a \odot \max(0, b)", {"dim": -1},
+        elementwise=False, source="shazeer2020glu",
+    ),
 )  # fmt: skip
 
 _BY_NAME = {activation.name: activation for activation in CATALOG}
@@ -196,6 +313,10 @@ def get(name: str) -> Activation:
     return by_spelling[name]
 
 
-def elementwise() -> tuple[Activation, ...]:
-    """The activations that act on each number alone, in the catalogue's order."""
-    return tuple(activation for activation in CATALOG if activation.elementwise)
+def elementwise(*, beyond_torch: bool = False) -> tuple[Activation, ...]:
+    """The activations that act on each number alone, in the catalogue's order.
+
+    Args:
+        beyond_torch: whether to give those as well that torch does not have.
+    """
+    return tuple(a for a in CATALOG if a.elementwise and (a.in_torch or beyond_torch))

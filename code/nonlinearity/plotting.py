@@ -28,13 +28,13 @@ _HUES = {
 }
 _DASHES = ((0, ()), (0, (5, 1.5)), (0, (2, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (1, 1)))
 _FAMILIES = {
-    "blue": ("relu", "relu6", "threshold"),
+    "blue": ("relu", "relu6", "threshold", "squared_relu", "reglu"),
     "sky": ("leaky_relu", "prelu", "rrelu", "softshrink", "hardshrink"),
-    "pink": ("gelu", "elu", "celu", "selu"),
-    "ochre": ("silu", "mish", "hardswish", "glu"),
-    "vermilion": ("sigmoid", "hardsigmoid", "logsigmoid", "softplus"),
+    "pink": ("gelu", "elu", "celu", "selu", "geglu"),
+    "ochre": ("silu", "mish", "hardswish", "swish", "swiglu"),
+    "vermilion": ("sigmoid", "hardsigmoid", "logsigmoid", "softplus", "glu"),
     "green": ("tanh", "hardtanh", "softsign", "tanhshrink"),
-    "grey": ("softmax", "softmin", "log_softmax", "softmax2d"),
+    "grey": ("softmax", "softmin", "log_softmax", "softmax2d", "gumbel_softmax"),
 }
 _STYLES = {
     name: (_HUES[hue], dashes) for hue, names in _FAMILIES.items() for name, dashes in zip(names, _DASHES)
@@ -76,9 +76,7 @@ def plot_activation(*names: str) -> Figure:
     figure, (left, right) = plt.subplots(1, 2)
     x = torch.linspace(-4, 4, 1601, dtype=torch.float64)
     for name in names:
-        activation = catalog.get(name)
-        if not activation.elementwise:
-            raise ValueError(f"{name} acts on a vector and has no curve to plot")
+        activation = _single(name)
         value, slope = value_and_slope(activation, x)
         left.plot(x, _broken(value), **style(name))
         right.plot(x, _broken(slope), **style(name))
@@ -92,15 +90,32 @@ def plot_activation(*names: str) -> Figure:
     return figure
 
 
+def _single(name: str) -> catalog.Activation:
+    activation = catalog.get(name)
+    if not activation.elementwise:
+        raise ValueError(f"{name} acts on a vector and has no curve to plot")
+    return activation
+
+
 def _broken(y: Tensor) -> np.ndarray:
     """A curve with a gap at each jump: a line through one would draw what the function does not have."""
     return np.where(np.append(np.abs(np.diff(y)) > 0.05, False), np.nan, y)
 
 
-def plot_gallery() -> Figure:
-    """Draw every element-wise activation of the catalogue in a small panel, its slope in grey behind it."""
-    activations = catalog.elementwise()
-    figure, axes = plt.subplots(4, 6, figsize=(8.4, 5.2), sharex=True, sharey=True)
+def plot_gallery(*names: str, columns: int = 6) -> Figure:
+    """Draw activations in a small panel each, the slope in grey behind the function.
+
+    Args:
+        *names: element-wise activations; all of torch's when none is named.
+        columns: panels in a row.
+
+    Raises:
+        ValueError: for an unknown activation, or one that acts on a vector.
+    """
+    activations = [_single(name) for name in names] or catalog.elementwise()
+    rows = -(-len(activations) // columns)
+    size = (1.4 * columns, 1.3 * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False)
     x = torch.linspace(-4, 4, 1601, dtype=torch.float64)
     for panel, activation in zip(axes.flat, activations):
         value, slope = value_and_slope(activation, x)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nonlinearity import catalog
 
-_ELEMENTWISE = tuple(activation.module for activation in catalog.elementwise())
+_ELEMENTWISE = tuple(activation.module for activation in catalog.elementwise(beyond_torch=True))
 
 
 @contextmanager
@@ -20,7 +20,7 @@ def record_inputs(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     a function is no module and cannot be seen this way.
 
     Args:
-        model: any module with element-wise activation modules of ``torch.nn`` in it.
+        model: any module with element-wise activation modules of the catalogue in it.
 
     Yields:
         a dict that each forward pass fills anew: the activation's name in the model → a copy of its
