@@ -11,7 +11,7 @@ export PYTHONHASHSEED = 0
 
 book: .venv/installed  ## build the site from clean, warnings as errors
 	@rm -rf _build
-	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet
+	@$(BIN)/jupyter-book build . -W -n --keep-going --quiet >/dev/null
 	@echo "The site is built: $(CURDIR)/_build/html/index.html"
 
 test: book  ## build the site, then run every test and every notebook

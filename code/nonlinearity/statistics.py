@@ -28,11 +28,11 @@ def mean_interval(samples: Tensor, confidence: float = 0.95) -> tuple[Tensor, Te
 
 
 def describe(samples: Tensor, digits: int = 3) -> str:
-    """One line for a report: ``"0.957 [0.951, 0.963] (5 seeds)"``.
+    """Mean and 95 % interval for a table or a report: ``"0.957 [0.951, 0.963]"``.
 
     Args:
         samples: (seeds,) measurements.
         digits: decimals to print.
     """
     mean, low, high = (float(value) for value in mean_interval(samples))
-    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}] ({len(samples)} seeds)"
+    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
