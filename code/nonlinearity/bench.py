@@ -63,39 +63,49 @@ def bare_loop(model: nn.Module, x: Tensor, y: Tensor) -> None:
         optimizer.step()
 
 
+def to_tensor(image: Image.Image) -> Tensor:
+    """A grey picture as a (1, height, width) float32 tensor from 0 to 1."""
+    pixels = torch.from_numpy(np.array(image, np.uint8, copy=True))
+    pixels = pixels.view(image.size[1], image.size[0], len(image.getbands()))
+    return pixels.permute(2, 0, 1).contiguous().to(torch.float32).div(255)
+
+
+class Normalise(nn.Module):
+    """Subtract a mean and divide by a standard deviation, one of each a channel."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.mean, self.std = mean, std
+
+    def forward(self, image: Tensor) -> Tensor:
+        image = image.clone()
+        mean = torch.as_tensor(self.mean, dtype=image.dtype, device=image.device)
+        std = torch.as_tensor(self.std, dtype=image.dtype, device=image.device)
+        if (std == 0).any():
+            raise ValueError(f"the standard deviation must not be 0, got {self.std}")
+        return image.sub_(mean.view(-1, 1, 1)).div_(std.view(-1, 1, 1))
+
+
 class PerItemImages(Dataset):
     """Images that are transformed one at a time, each time they are asked for.
 
-    These are the steps of torchvision's ``FashionMNIST`` with ``ToTensor`` and ``Normalize``, which most
-    tutorials use, written out because the course does not depend on torchvision.
+    The operations are those of torchvision's ``FashionMNIST`` with ``ToTensor`` and ``Normalize``, which most
+    tutorials use, in its order; written out because the course does not depend on torchvision. Its checks of
+    arguments are left out, so that this is, if anything, faster than the original.
     """
-
-    MEAN, STD = [0.286], [0.353]
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         self.images, self.labels = images, labels
+        self.transforms = [to_tensor, Normalise([0.286], [0.353])]
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         image, label = Image.fromarray(self.images[index].numpy()), int(self.labels[index])
-        return self.normalise(self.to_tensor(image)), label
-
-    @staticmethod
-    def to_tensor(image: Image.Image) -> Tensor:
-        pixels = torch.from_numpy(np.array(image, np.uint8, copy=True))
-        pixels = pixels.view(image.size[1], image.size[0], 1).permute(2, 0, 1).contiguous()
-        return pixels.to(torch.float32).div(255)
-
-    @classmethod
-    def normalise(cls, image: Tensor) -> Tensor:
-        image = image.clone()
-        mean = torch.as_tensor(cls.MEAN, dtype=image.dtype, device=image.device)
-        std = torch.as_tensor(cls.STD, dtype=image.dtype, device=image.device)
-        if (std == 0).any():
-            raise ValueError(f"the standard deviation must not be 0, got {cls.STD}")
-        return image.sub_(mean.view(-1, 1, 1)).div_(std.view(-1, 1, 1))
+        for transform in self.transforms:
+            image = transform(image)
+        return image, label
 
 
 def tutorial_loop(model: nn.Module, images: Dataset) -> float:
