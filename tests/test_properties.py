@@ -178,6 +178,12 @@ def test_slope_range_goes_beyond_0_and_1_where_the_function_dips():
     assert MEASURED["hardswish"].slope_range == pytest.approx((-0.5, 1.5), abs=1e-4)
 
 
+def test_slope_range_is_infinite_where_the_slope_grows_without_bound():
+    assert MEASURED["squared_relu"].slope_range == (0, INF)
+    assert measure(lambda x: -(x**3)).slope_range == (-INF, 0)
+    assert MEASURED["leaky_relu"].slope_range == (0.01, 1)
+
+
 # --- parametrised breaks --------------------------------------------------------------------------------
 
 places = st.floats(0.01, 15).map(lambda place: round(place, 3))

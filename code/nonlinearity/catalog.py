@@ -233,7 +233,9 @@ CATALOG: tuple[Activation, ...] = (
         "hardtanh", nn.Hardtanh, F.hardtanh,
         r"\min(\max(l, x), u)", {"min_val": -1.0, "max_val": 1.0},
     ),
-    Activation("softsign", nn.Softsign, F.softsign, r"x / (1 + |x|)", source="glorot2010understanding"),
+    Activation(
+        "softsign", nn.Softsign, F.softsign, r"x / (1 + \lvert x\rvert)", source="glorot2010understanding",
+    ),
     Activation(
         "softplus", nn.Softplus, F.softplus,
         r"\tfrac1\beta \ln(1 + e^{\beta x})", {"beta": 1.0, "threshold": 20.0},
@@ -241,11 +243,11 @@ CATALOG: tuple[Activation, ...] = (
     ),
     Activation(
         "softshrink", nn.Softshrink, F.softshrink,
-        r"\operatorname{sign}(x) \max(0, |x| - \lambda)", {"lambd": 0.5},
+        r"\operatorname{sign}(x) \max(0, \lvert x\rvert - \lambda)", {"lambd": 0.5},
     ),
     Activation(
         "hardshrink", nn.Hardshrink, F.hardshrink,
-        r"x \text{ if } |x| > \lambda \text{ else } 0", {"lambd": 0.5},
+        r"x \text{ if } \lvert x\rvert > \lambda \text{ else } 0", {"lambd": 0.5},
     ),
     Activation("tanhshrink", nn.Tanhshrink, F.tanhshrink, r"x - \tanh x"),
     Activation(

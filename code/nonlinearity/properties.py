@@ -27,7 +27,7 @@ class Properties:
 
     Attributes:
         range: smallest and largest value; infinite where it grows without bound.
-        slope_range: smallest and largest slope.
+        slope_range: smallest and largest slope, likewise.
         value_at_0, slope_at_0: f(0) and the slope that autograd uses at 0.
         monotone: whether it never falls (or never rises).
         jumps: the inputs at which the value itself jumps.
@@ -110,7 +110,7 @@ def measure(function: Function) -> Properties:
     at_zero = value_and_slope(function, torch.zeros(1, dtype=torch.float64))
     return Properties(
         range=_range(x, value),
-        slope_range=(float(slope.min()), float(slope.max())),
+        slope_range=_range(x, slope),
         value_at_0=float(at_zero[0]),
         slope_at_0=float(at_zero[1]),
         monotone=not ((rises < -tolerance).any() and (rises > tolerance).any()),
