@@ -19,6 +19,7 @@ test: book  ## build the site, then run every test and every notebook
 	@$(BIN)/ruff format --check
 	@$(BIN)/pytest -n 2 --dist loadfile --nbval tests chapters
 
+notebooks: export TQDM_DISABLE = 1  # no progress bar is stored, even if a notebook's shell calls this
 notebooks: .venv/installed  ## re-execute every notebook in place (or one: NOTEBOOKS=its path)
 	@$(BIN)/python tests/notebook_form.py $(NOTEBOOKS)
 

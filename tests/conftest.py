@@ -71,7 +71,7 @@ def address(site):
 
 
 @pytest.fixture(scope="session")
-def browser(site):
+def browser():
     if CHROMIUM is None:
         _missing(NO_CHROMIUM)
     from playwright.sync_api import sync_playwright

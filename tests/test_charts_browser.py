@@ -2,9 +2,7 @@
 
 import gzip
 import math
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,23 +11,12 @@ import axe_core_python
 import nbformat
 import pytest
 import torch
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from nonlinearity import catalog, interactive
 from nonlinearity.properties import value_and_slope
 
 ROOT = Path(__file__).parents[1]
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 NAMES = ("explorer", "leaky_slope", "depth_chain", "hinges", "decision_boundary")
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 CONF = """
@@ -76,18 +63,6 @@ def site(charts, tmp_path_factory):
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", source, built]
     subprocess.run(command, check=True, capture_output=True, text=True)
     return built
-
-
-@pytest.fixture(scope="session")
-def browser():
-    if not Path(CHROMIUM).exists():
-        if os.environ.get("CI"):
-            pytest.fail("Chromium is missing: the charts cannot be tried in a browser", pytrace=False)
-        pytest.skip("Chromium is missing: the interactive charts were not tried in a browser")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
