@@ -266,20 +266,20 @@ def test_summary_puts_the_measured_properties_in_words():
         "f(0)": "0",
         "f′(0)": "1",
         "monotone": "yes",
-        "slope jumps at": "−1, 1",
+        "breaks": "kink at −1, 1",
         "saturates": "both",
         "mean for N(0, 1)": "0",
         "variance for N(0, 1)": "0.516",
         "zero-centred": "yes",
     }
     gelu = summary(catalog.get("gelu"))
-    assert (gelu["range"], gelu["monotone"], gelu["slope jumps at"]) == ("−0.17 … ∞", "no", "nowhere")
+    assert (gelu["range"], gelu["monotone"], gelu["breaks"]) == ("−0.17 … ∞", "no", "none")
     assert summary(catalog.get("logsigmoid"))["range"] == "−∞ … 0"
 
 
 def test_summary_lists_jumps_and_kinks_in_order():
     both = summary(lambda x: torch.relu(x) + (x > 2) + (x < -2))
-    assert both["slope jumps at"] == "−2, 0, 2"
+    assert both["breaks"] == "jump at −2, 2; kink at 0"
 
 
 def test_table_holds_the_summary():

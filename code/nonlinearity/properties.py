@@ -151,14 +151,15 @@ def _breaks(x: Tensor, y: Tensor) -> tuple[float, ...]:
 def summary(function: Function) -> dict[str, str]:
     """The measured properties of an activation in words, for a table: property → what was measured."""
     p = measure(function)
-    slope_breaks = sorted(p.jumps + p.kinks)
+    breaks = {"jump": p.jumps, "kink": p.kinks}
     return {
         "range": _interval(p.range),
         "slope": _interval(p.slope_range),
         "f(0)": _number(p.value_at_0),
         "f\u2032(0)": _number(p.slope_at_0),
         "monotone": _yes(p.monotone),
-        "slope jumps at": ", ".join(map(_number, slope_breaks)) or "nowhere",
+        "breaks": "; ".join(f"{k} at {', '.join(map(_number, at))}" for k, at in breaks.items() if at)
+        or "none",
         "saturates": p.saturates,
         "mean for N(0, 1)": _number(p.mean),
         "variance for N(0, 1)": _number(p.variance),
