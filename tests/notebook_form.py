@@ -16,6 +16,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from PIL import Image
 
@@ -226,7 +227,7 @@ def execute(path: Path, notebook: NotebookNode) -> NotebookNode:
     seconds, and whoever changes such a cell clears it first.
 
     Raises:
-        nbclient.exceptions.CellExecutionError: if a cell raises that is not tagged raises-exception.
+        CellExecutionError: if a cell raises that is not tagged raises-exception.
     """
     executed = nbformat.from_dict(notebook)
     client = NotebookClient(executed, timeout=120, resources={"metadata": {"path": str(path.parent)}})
@@ -240,7 +241,10 @@ def execute(path: Path, notebook: NotebookNode) -> NotebookNode:
 def renew(path: Path) -> list[str]:
     """Execute and clean one notebook in place and return its faults."""
     notebook = nbformat.read(path, as_version=nbformat.NO_CONVERT)
-    notebook = clean(execute(path, notebook))
+    try:
+        notebook = clean(execute(path, notebook))
+    except CellExecutionError as error:
+        return [f"{path.name}: left as it was, since a cell fails: {error}"]
     nbformat.write(notebook, path)
     return faults(path, notebook)
 

@@ -302,6 +302,15 @@ def test_command_names_what_it_cannot_tidy(tmp_path, capsys):
     assert "page.ipynb: cell 4: stderr stored: 'careful'" in capsys.readouterr().out
 
 
+def test_command_leaves_a_notebook_alone_that_fails_and_says_why(tmp_path, capsys):
+    path = tmp_path / "page.ipynb"
+    nbformat.write(with_cells(code("raise RuntimeError('no')")), path)
+    before = path.read_bytes()
+    assert notebook_form.main([str(path)]) == 1
+    assert path.read_bytes() == before
+    assert "name 'plot' is not defined" in capsys.readouterr().out  # the first cell that fails
+
+
 def test_pictures_keep_their_look_with_a_palette_and_a_third_of_the_bytes():
     figure, axes = plt.subplots()
     axes.plot([0, 3, 1, 2], linewidth=3)
