@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from nonlinearity import catalog, interactive, plotting
 
 ROOT = Path(__file__).parents[1]
-CHARTS = ("explorer", "leaky_slope", "depth_chain", "hinges", "decision_boundary")
+CHARTS = ("explorer", "leaky_slope", "depth_chain", "hinges", "decision_boundary", "softmax_temperature")
 
 
 @cache
@@ -286,6 +286,18 @@ def test_errors_name_the_activation_and_what_would_do(make):
         make("rleu")
     with pytest.raises(ValueError, match="softmax acts on a vector"):
         make("softmax")
+
+
+# --- softmax ---
+
+
+@given(*[st.integers(-3, 3)] * 3, st.integers(1, 20))
+def test_softmax_temperature_holds_what_torch_computes(first, second, third, quarters):
+    table = rows("softmax_temperature", "second")
+    (row,) = [r for r in table if (r["first"], r["second"]) == (first - third, second - third)]
+    at = numbers(params("softmax_temperature")["temperatures"]["value"]).index(quarters / 4)
+    expected = torch.tensor([first, second, third]).double().div(quarters / 4).softmax(0)
+    assert [numbers(row[key])[at] for key in "abc"] == pytest.approx(expected.tolist(), abs=0.51e-3)
 
 
 @pytest.mark.parametrize(

@@ -716,3 +716,70 @@ def _finish(
     spec = chart.to_dict() | {"$schema": SCHEMA, "config": _CONFIG}
     spec["usermeta"] = {"margin": margin, "only": dict(only or {})}
     return InteractiveChart(spec, measured or {})
+
+
+def softmax_temperature() -> InteractiveChart:
+    """Softmax of three logits at a temperature: sliders for all four.
+
+    The probabilities are stored by the two differences of the logits, which is all that they depend on.
+    """
+    softmax = catalog.get("softmax")
+    temperatures = torch.arange(1, 21, dtype=torch.float64) / 4
+    differences = range(-6, 7)
+    rows = []
+    for first in differences:
+        for second in differences:
+            logits = torch.tensor([first, second, 0], dtype=torch.float64)
+            probabilities = softmax(logits / temperatures[:, None], dim=1)
+            columns = {key: _numbers(column, 3) for key, column in zip("abc", probabilities.T)}
+            rows.append({"first": first, "second": second} | columns)
+    start = {"first": 2, "second": 1, "third": 0}
+    sliders = [
+        alt.param(name=name, value=value, bind=_slider(-3, 3, 1, f"{name.capitalize()} logit"))
+        for name, value in start.items()
+    ]
+    warmth = alt.param(name="temperature", value=1.0, bind=_slider(0.25, 5.0, 0.25, "Temperature"))
+    names = [name.capitalize() for name in start]
+    colours = alt.Scale(domain=names, range=["#0072B2", "#D55E00", "#00785A"])
+    dashes = alt.Scale(domain=names, range=[[1, 0], [8, 3], [3, 3]])
+    look = {
+        "color": alt.Color("name:N", legend=None, scale=colours),
+        "strokeDash": alt.StrokeDash("name:N", legend=None, scale=dashes),
+    }
+    chosen = (
+        alt.Chart(_inline(rows))
+        .transform_filter("datum.first == first - third && datum.second == second - third")
+        .transform_calculate(t="temperatures")
+    )
+    every = (
+        _unpacked(chosen, "t", "a", "b", "c")
+        .transform_fold(["a", "b", "c"], as_=["key", "p"])
+        .transform_calculate(name=f"{{a: '{names[0]}', b: '{names[1]}', c: '{names[2]}'}}[datum.key]")
+    )
+    now = every.transform_filter("datum.t == temperature")
+    probability = alt.Y("p:Q", title=None, scale=alt.Scale(domain=[0, 1], nice=False))
+    place = alt.X("name:N", title="logit", sort=names, axis=alt.Axis(labelAngle=0))
+    horizontal = alt.X("t:Q", title="temperature", scale=alt.Scale(domain=[0, 5], nice=False))
+    said = "'temperature ' + format(temperature, '.2f')"
+    text = "datum.name + ':  p = ' + format(datum.p, '.3f')"
+    left = alt.layer(
+        now.mark_bar().encode(place, probability, color=look["color"]),
+        _heading("at", alt.Chart(_inline([{}])), said),
+        title="probabilities",
+    ).add_params(*sliders, warmth, alt.param(name="temperatures", value=_numbers(temperatures)))
+    right = alt.layer(
+        every.mark_line(strokeWidth=2).encode(horizontal, probability, **look),
+        _rule("temperature"),
+        now.mark_point(filled=True, size=60, opacity=1).encode(horizontal, probability, color=look["color"]),
+        *_reading("p", now, text, f"indexof({names}, datum.name)", len(names), look),
+        title="at every temperature",
+    )
+    return _finish(
+        [left, right],
+        title="Three logits, one temperature",
+        description=(
+            "Left, the probabilities that softmax gives to three logits, as bars; right, how they change "
+            "with the temperature from 0.25 to 5. Sliders set the three logits and the temperature; above "
+            "the right panel stand the three probabilities."
+        ),
+    )
