@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     path
     for path in (ROOT / "chapters" / "activations").glob("*.ipynb")
-    if path.stem not in ("catalogue", "explorer")  # which explain no activation
+    if path.stem not in ("catalogue", "explorer", "self-check")  # which explain no activation
 )
 SUFFIX = "_from_scratch"
 
