@@ -18,7 +18,15 @@ from hypothesis import strategies as st
 from nonlinearity import catalog, interactive, plotting
 
 ROOT = Path(__file__).parents[1]
-CHARTS = ("explorer", "leaky_slope", "depth_chain", "hinges", "decision_boundary", "softmax_temperature")
+CHARTS = (
+    "explorer",
+    "leaky_slope",
+    "depth_chain",
+    "hinges",
+    "decision_boundary",
+    "softmax_temperature",
+    "gates",
+)
 
 
 @cache
@@ -300,9 +308,25 @@ def test_softmax_temperature_holds_what_torch_computes(first, second, third, qua
     assert [numbers(row[key])[at] for key in "abc"] == pytest.approx(expected.tolist(), abs=0.51e-3)
 
 
+# --- gates ---
+
+
+@given(st.data())
+def test_gates_hold_what_torch_computes(data):
+    row = data.draw(st.sampled_from(rows("gates", "slope")))
+    tenths = data.draw(st.integers(-40, 40))
+    x = torch.tensor([row["value"], tenths / 10], dtype=torch.float64, requires_grad=True)
+    value = catalog.get(row["name"])(x)
+    (slope,) = torch.autograd.grad(value.sum(), x)
+    at = numbers(params("gates")["positions"]["value"]).index(tenths / 10)
+    assert numbers(row["f"])[at] == pytest.approx(value.item(), abs=0.51e-4)
+    assert numbers(row["slope"])[at] == pytest.approx(slope[1].item(), abs=0.51e-4)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: interactive.gates("swiglu", "silu"), "silu does not halve a dimension"),
         (lambda: interactive.explorer("relu", "ReLU"), "each activation can be named once, got relu, ReLU"),
         (lambda: interactive.depth_chain("relu", width=0), "must be positive, got 0, 20, 32"),
         (lambda: interactive.hinges(low=1, high=1), "low < high and at least 2 hinges, got 1, 1 and 16"),

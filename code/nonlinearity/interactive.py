@@ -783,3 +783,64 @@ def softmax_temperature() -> InteractiveChart:
             "the right panel stand the three probabilities."
         ),
     )
+
+
+def gates(*names: str) -> InteractiveChart:
+    """What gated activations make of a value a and a gate input b: sliders for both.
+
+    Args:
+        *names: activations that halve a dimension; GLU, SwiGLU, GEGLU and ReGLU when none is named.
+
+    Raises:
+        ValueError: for an unknown activation, or one that does not halve a dimension.
+    """
+    activations = [catalog.get(name) for name in names or ("glu", "swiglu", "geglu", "reglu")]
+    for activation in activations:
+        if activation(torch.zeros(2)).shape != (1,):
+            raise ValueError(f"{activation.name} does not halve a dimension")
+    tenths = torch.arange(-40, 41, dtype=torch.float64) / 10
+    b, is_gap = _with_breaks(tenths, [catalog.get("relu")])  # ReGLU has the kink of ReLU
+    values = [i / 2 for i in range(-4, 5)]
+    rows = []
+    for activation in activations:
+        for a in values:
+
+            def output(b: Tensor, a: float = a, activation: Activation = activation) -> Tensor:
+                return activation(torch.stack([torch.full_like(b, a), b], dim=-1)).squeeze(-1)
+
+            value, slope = value_and_slope(output, b)
+            columns = {"f": value, "slope": _broken(slope, is_gap)}
+            row = {"name": activation.label, "value": a}
+            rows.append(row | {key: _numbers(column) for key, column in columns.items()})
+    labels, look = [activation.label for activation in activations], _look(activations)
+    controls = [
+        alt.param(name="a", value=1.0, bind=_slider(-2.0, 2.0, 0.5, "Value a")),
+        alt.param(name="b", value=1.0, bind=_slider(-4.0, 4.0, 0.1, "Gate input b")),
+    ]
+    line = alt.Chart(_inline(rows)).transform_filter("datum.value == a").transform_calculate(gate="positions")
+    horizontal = alt.X("gate:Q", title="gate input b", scale=alt.Scale(domain=[-4, 4], nice=False))
+    panels = []
+    for key, title, domain in (("f", "output", (-4, 4)), ("slope", "slope with respect to b", (-2.5, 2.5))):
+        curve = _unpacked(line, "gate", key)
+        here = curve.transform_filter("abs(datum.gate - b) < 1e-6")
+        vertical = alt.Y(f"{key}:Q", title=None, scale=alt.Scale(domain=domain, nice=False))
+        text = f"datum.name + ':  ' + format(datum.{key}, '.4~f')"
+        panels.append(
+            alt.layer(
+                curve.mark_line(clip=True, strokeWidth=2).encode(horizontal, vertical, **look),
+                _rule("b"),
+                here.mark_point(filled=True, size=60, opacity=1, clip=True)
+                .encode(horizontal, vertical, color=look["color"]),
+                *_reading(key, here, text, f"indexof({labels}, datum.name)", len(labels), look),
+                title=title,
+            )
+        )  # fmt: skip
+    panels[0] = panels[0].add_params(*controls, alt.param(name="positions", value=_numbers(b)))
+    return _finish(
+        panels,
+        title="A value and its gate",
+        description=(
+            "Left, the outputs of gated activations for a value a against the input b of the gate; right, "
+            "their slopes with respect to b. Sliders set a and b; above each panel stand the numbers there."
+        ),
+    )

@@ -28,16 +28,21 @@ _HUES = {
 }
 _DASHES = ((0, ()), (0, (5, 1.5)), (0, (2, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (1, 1)))
 _FAMILIES = {
-    "blue": ("relu", "relu6", "threshold", "squared_relu", "reglu"),
+    "blue": ("relu", "relu6", "threshold", "squared_relu"),
     "sky": ("leaky_relu", "prelu", "rrelu", "softshrink", "hardshrink"),
-    "pink": ("gelu", "elu", "celu", "selu", "geglu"),
-    "ochre": ("silu", "mish", "hardswish", "swish", "swiglu"),
-    "vermilion": ("sigmoid", "hardsigmoid", "logsigmoid", "softplus", "glu"),
+    "pink": ("gelu", "elu", "celu", "selu"),
+    "ochre": ("silu", "mish", "hardswish", "swish"),
+    "vermilion": ("sigmoid", "hardsigmoid", "logsigmoid", "softplus"),
     "green": ("tanh", "hardtanh", "softsign", "tanhshrink"),
     "grey": ("softmax", "softmin", "log_softmax", "softmax2d", "gumbel_softmax"),
 }
 _STYLES = {
     name: (_HUES[hue], dashes) for hue, names in _FAMILIES.items() for name, dashes in zip(names, _DASHES)
+} | {  # each with the hue of its gate
+    "glu": (_HUES["vermilion"], (0, (9, 2))),
+    "swiglu": (_HUES["ochre"], (0, (4, 1, 1, 1, 1, 1))),
+    "geglu": (_HUES["pink"], (0, (3, 3))),
+    "reglu": (_HUES["blue"], (0, (1.5, 1.5))),
 }
 
 #: The two classes of a toy data set, as point colours and as paler surface colours.
