@@ -124,6 +124,8 @@ def assert_is_that_of_torch(name, function, x, parameters):
     for mine, theirs, what in zip(found, expected, ("value", "gradient")):
         assert (mine.shape, mine.dtype) == (theirs.shape, theirs.dtype)
         known = ~theirs.isnan()
+        if what == "gradient":  # that of softshrink at NaN depends on where in the tensor it stands
+            known &= ~x.isnan()
         told = {"msg": lambda message, what=what: f"{what} {parameters} {message}"}
         torch.testing.assert_close(mine[known], theirs[known], **told)
     if catalog.get(name).elementwise:

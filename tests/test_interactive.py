@@ -186,6 +186,25 @@ def test_named_activations_are_what_is_offered_and_chosen():
     assert named.spec["usermeta"]["only"] == {"elu_alpha": "ELU"}
 
 
+def test_further_controls_break_the_lines_where_their_values_do():
+    values = [i / 2 for i in range(4)]
+    chart = interactive.explorer("hardshrink", "relu", grids={"hardshrink": {"lambd": values}})
+    controls = {param["name"]: param for param in chart.spec["params"]}
+    assert controls["hardshrink_lambd"]["bind"]["max"] == 1.5
+    x = np.array(numbers(controls["positions"]["value"]))
+    (table,) = [table for table in chart.spec["datasets"].values() if table and "slope" in table[0]]
+    for row in table[:4]:
+        value = np.array(numbers(row["f"]))
+        expected = np.where(abs(x) > row["set"], x, 0)
+        shown = ~np.isnan(value)
+        np.testing.assert_allclose(value[shown], expected[shown], atol=0.51e-4)
+        jumps = [-row["set"], row["set"]] if row["set"] else []
+        assert x[~shown] == pytest.approx(jumps, abs=0.0021)
+    assert controls["hardshrink_lambd"]["value"] == 0.5
+    with pytest.raises(ValueError, match="unknown activation"):
+        interactive.explorer("hardshrnk", grids={})
+
+
 def test_colours_are_those_of_the_course():
     text = json.dumps(chart("explorer").spec)
     for activation in catalog.elementwise():

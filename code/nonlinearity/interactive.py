@@ -99,7 +99,9 @@ class InteractiveChart:
         }
 
 
-def explorer(*names: str) -> InteractiveChart:
+def explorer(
+    *names: str, grids: Mapping[str, Mapping[str, Sequence[float] | Sequence[str]]] | None = None
+) -> InteractiveChart:
     """Read f(x) and f'(x) of up to three activations at any x.
 
     Menus choose the activations, a slider the point x, further controls the parameters in ``GRIDS``.
@@ -107,6 +109,8 @@ def explorer(*names: str) -> InteractiveChart:
     Args:
         *names: the element-wise activations to choose from; all of them when none is named. The first
             three are chosen at the start (of all: ReLU, GELU and Tanh).
+        grids: controls for further activations, in the form of ``GRIDS``: the values of one parameter each,
+            equally spaced, the catalogue's default among them.
 
     Raises:
         ValueError: for an unknown activation, one that acts on a vector, or one named twice.
@@ -123,8 +127,9 @@ def explorer(*names: str) -> InteractiveChart:
         bind = alt.binding_select(options=options, name=f"{slot.capitalize()} ")
         menus.append(alt.param(name=slot, value=value, bind=bind))
     variants, settings = [], []
+    own = grids or {}
     for activation in activations:
-        grid = GRIDS.get(activation.name)
+        grid = (GRIDS | own).get(activation.name)
         if grid is None:
             variants.append((activation, {}))
             continue
@@ -143,6 +148,9 @@ def explorer(*names: str) -> InteractiveChart:
             "Two panels with the values f(x) and the slopes f′(x) of up to three activation functions for x "
             "from −4 to 4. Menus choose the functions, sliders the point x and the functions’ parameters; "
             "above each panel stands what each function gives at x."
+        ),
+        breaks=_places(
+            partial(activation, **given) for activation, given in variants if activation.name in own
         ),
     )
 
@@ -513,6 +521,7 @@ def _curves(
     settings: Sequence[alt.Parameter],
     title: str,
     description: str,
+    breaks: Iterable[float] = (),
 ) -> InteractiveChart:
     """The panels f(x) and f'(x) with a reading at x.
 
@@ -525,9 +534,10 @@ def _curves(
         settings: those that come after it.
         title: of the chart.
         description: of the chart.
+        breaks: where curves jump or bend beside the places where they do at the catalogue's parameters.
     """
     activations = list({activation.name: activation for activation, _ in variants}.values())
-    fine, is_gap = _with_breaks(x, activations)
+    fine, is_gap = _with_breaks(x, activations, breaks)
     rows = []
     for activation, parameters in variants:
         value, slope = value_and_slope(partial(activation, **parameters), fine)
@@ -545,7 +555,7 @@ def _curves(
         .transform_calculate(x="positions")
     )
     panels = []
-    for key, symbol, domain in (("f", "f", (-2, 4)), ("slope", "f′", (-0.25, 1.25))):
+    for key, symbol, domain in (("f", "f", (-2, 4)), ("slope", "f′", (-0.6, 1.8))):
         look = _look(activations)
         curve = _unpacked(line, "x", key)
         here = curve.transform_filter("abs(datum.x - x) < 1e-6")
@@ -572,14 +582,21 @@ def _curves(
     return _finish(panels, title=title, description=description, only=only)
 
 
-def _with_breaks(x: Tensor, activations: Sequence[Activation]) -> tuple[Tensor, Tensor]:
+def _places(functions: Iterable[Callable[[Tensor], Tensor]]) -> set[float]:
+    """Where any of the functions has a kink or a jump."""
+    measured = [measure(function) for function in functions]
+    return {place for properties in measured for place in (*properties.kinks, *properties.jumps)}
+
+
+def _with_breaks(
+    x: Tensor, activations: Sequence[Activation], more: Iterable[float] = ()
+) -> tuple[Tensor, Tensor]:
     """The positions x and four more around each kink and jump, with a mark at the two where lines break.
 
     Returns:
         (m,) positions in order, and a (m,) bool tensor that is true beside kinks and jumps.
     """
-    measured = [measure(activation) for activation in activations]
-    breaks = {place for properties in measured for place in (*properties.kinks, *properties.jumps)}
+    breaks = _places(activations) | {*more}
     inside = torch.tensor(sorted(place for place in breaks if x[0] < place < x[-1]), dtype=x.dtype)
     near = torch.cat([inside - _GAP, inside + _GAP])
     positions = torch.cat([x, inside, near, inside - 2 * _GAP, inside + 2 * _GAP]).unique()
