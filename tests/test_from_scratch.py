@@ -77,6 +77,10 @@ def test_every_page_of_an_activation_writes_one_from_scratch(page):
     assert FOUND[page], f"{page}.ipynb has no function *{SUFFIX} in a cell tagged from-scratch"
 
 
+def test_every_activation_of_torch_is_written_from_scratch():
+    assert {name for name, _ in CASES} >= {a.name for a in catalog.CATALOG if a.in_torch}
+
+
 def test_nothing_is_written_twice():
     names = [name for name, _ in CASES]
     assert len({*names}) == len(names)
