@@ -17,7 +17,15 @@ from nonlinearity import catalog, interactive
 from nonlinearity.properties import value_and_slope
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("explorer", "leaky_slope", "depth_chain", "hinges", "decision_boundary")
+NAMES = (
+    "explorer",
+    "leaky_slope",
+    "depth_chain",
+    "hinges",
+    "decision_boundary",
+    "softmax_temperature",
+    "gates",
+)
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 CONF = """
 import sys
@@ -51,7 +59,9 @@ def site(charts, tmp_path_factory):
     for name, chart in charts.items():
         output = nbformat.v4.new_output("display_data", data=chart._repr_mimebundle_())
         metadata = {"mystnb": {"image": {"alt": f"What the chart {name} shows."}}, "tags": ["remove-input"]}
-        cells.append(nbformat.v4.new_markdown_cell(f"## {name}\n\nSome text before the chart."))
+        cells.append(
+            nbformat.v4.new_markdown_cell(f"## {name.replace('_', ' ')}\n\nSome text before the chart.")
+        )
         cells.append(nbformat.v4.new_code_cell(name, outputs=[output], execution_count=1, metadata=metadata))
     cells.append(nbformat.v4.new_markdown_cell("```{toctree}\nplain\n```"))
     notebook = nbformat.v4.new_notebook(cells=cells)
@@ -87,7 +97,8 @@ def open_page(browser, site):
         opened.goto((site / f"{page}.html").as_uri())
         if options.get("java_script_enabled", True) and page == "index":
             opened.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
-            opened.wait_for_function("document.querySelectorAll('.chart.drawn').length === 5", timeout=30_000)
+            drawn = f"document.querySelectorAll('.chart.drawn').length === {len(NAMES)}"
+            opened.wait_for_function(drawn, timeout=30_000)
         return opened
 
     yield open_
@@ -206,6 +217,29 @@ def test_depth_chain_by_keyboard(page, charts):
     for label, text in found.items():
         wanted = measured[label][measured["variances"].index(2.0), 31].item()
         assert float(text) == pytest.approx(wanted, rel=0.006)
+
+
+def test_softmax_temperature_by_keyboard(page):
+    chart = chart_of(page, "softmax_temperature")
+    press(page, chart, "First logit", "Home")
+    press(page, chart, "Temperature", "ArrowRight", "ArrowRight")
+    found = [float(p) for p in re.findall(r"p = ([\d.]+\d)", reading(chart))]
+    expected = torch.tensor([-3.0, 1.0, 0.0]).div(1.5).softmax(0)
+    assert found == pytest.approx(expected.tolist(), abs=0.51e-3)
+
+
+def test_gates_by_keyboard(page):
+    chart = chart_of(page, "gates")
+    press(page, chart, "Value a", "End")
+    press(page, chart, "Gate input b", *["ArrowLeft"] * 15)
+    found = re.findall(r"(\w+GLU|GEGLU|GLU): +(-?[\d.]*\d)", reading(chart))
+    assert len(found) == 8  # values, then slopes
+    for i, (label, text) in enumerate(found):
+        pair = torch.tensor([2.0, -0.5], dtype=torch.float64, requires_grad=True)
+        value = catalog.get(label)(pair)
+        (slope,) = torch.autograd.grad(value.sum(), pair)
+        wanted = value.item() if i < 4 else slope[1].item()
+        assert float(text) == pytest.approx(wanted, abs=0.51e-4), label
 
 
 def test_hinges_by_keyboard(page, charts):
