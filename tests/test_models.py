@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nonlinearity import catalog
-from nonlinearity.models import mlp
+from nonlinearity.models import FunctionalMLP, mlp
 
 few = settings(max_examples=25, deadline=None, database=None, derandomize=True)
 widths = st.lists(st.integers(1, 9), min_size=2, max_size=5)
@@ -79,3 +79,26 @@ def test_sizes_that_make_no_network_are_refused(sizes):
 def test_unknown_activation_is_refused():
     with pytest.raises(ValueError, match="unknown activation 'rleu'; did you mean 'relu'"):
         mlp((3, 5, 2), "rleu")
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "tanh", "relu", "gelu"])
+def test_functional_style_is_the_same_network_to_the_last_bit(name):
+    torch.manual_seed(0)
+    modules = mlp((7, 5, 4, 3), name)
+    torch.manual_seed(0)
+    functions = FunctionalMLP((7, 5, 4, 3), name)
+    x = torch.randn(6, 7)
+    assert torch.equal(modules(x), functions(x))
+    for first, second in zip(modules.parameters(), functions.parameters(), strict=True):
+        assert torch.equal(first, second)
+
+
+def test_functional_style_takes_a_function_and_refuses_what_mlp_refuses():
+    model = FunctionalMLP((2, 3, 1), torch.sin)
+    first, last = model.layers
+    x = torch.randn(4, 2)
+    assert torch.equal(model(x), last(torch.sin(first(x))))
+    with pytest.raises(ValueError, match="at least two positive widths"):
+        FunctionalMLP((2,))
+    with pytest.raises(ValueError, match="rellu"):
+        FunctionalMLP((2, 3, 1), "rellu")

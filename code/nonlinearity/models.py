@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from torch import nn
+from torch import Tensor, nn
 
 from nonlinearity import catalog
 
@@ -22,8 +22,7 @@ def mlp(sizes: Sequence[int], activation: str | Callable[[], nn.Module] | None =
     Raises:
         ValueError: for fewer than two sizes, a size below 1, or an unknown activation.
     """
-    if len(sizes) < 2 or min(sizes) < 1:
-        raise ValueError(f"sizes must be at least two positive widths such as (2, 16, 1), got {tuple(sizes)}")
+    _check(sizes)
     make = catalog.get(activation).make if isinstance(activation, str) else activation
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(sizes):
@@ -31,3 +30,37 @@ def mlp(sizes: Sequence[int], activation: str | Callable[[], nn.Module] | None =
         if make is not None:
             layers.append(make())
     return nn.Sequential(*layers[: len(layers) - (make is not None)])
+
+
+class FunctionalMLP(nn.Module):
+    """The network of ``mlp`` in the other style: layers are modules, the activation a function that is called.
+
+    Made after the same ``torch.manual_seed``, it starts from the same weights as ``mlp`` and gives the same
+    outputs to the last bit. Its parameters are named ``layers.0.weight`` and so on.
+
+    Args:
+        sizes: as for ``mlp``.
+        activation: a name of the catalogue whose function has no parameters to learn, or a function from a
+            tensor to a tensor: ``torch.tanh``.
+
+    Raises:
+        ValueError: as ``mlp``.
+    """
+
+    def __init__(self, sizes: Sequence[int], activation: str | Callable[[Tensor], Tensor] = "relu") -> None:
+        super().__init__()
+        _check(sizes)
+        self.layers = nn.ModuleList(nn.Linear(n_in, n_out) for n_in, n_out in pairwise(sizes))
+        self.activation = catalog.get(activation) if isinstance(activation, str) else activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From (n, sizes[0]) inputs to (n, sizes[-1]) logits."""
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = self.activation(layer(x))
+        return last(x)
+
+
+def _check(sizes: Sequence[int]) -> None:
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise ValueError(f"sizes must be at least two positive widths such as (2, 16, 1), got {tuple(sizes)}")
