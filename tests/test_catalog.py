@@ -1,7 +1,9 @@
 """The catalogue says what torch says: names, parameters, values, gradients; SciPy's closed forms agree."""
 
+import copy
 import dataclasses
 import inspect
+import pickle
 import re
 from functools import partial
 from pathlib import Path
@@ -516,3 +518,17 @@ def test_every_source_is_in_the_bibliography():
     bibliography = (Path(__file__).parents[1] / "chapters" / "references.bib").read_text()
     known = set(re.findall(r"^@\w+\{([^,]+),", bibliography, re.MULTILINE))
     assert {a.source for a in catalog.CATALOG if a.source} <= known
+
+
+@pytest.mark.parametrize("activation", catalog.CATALOG, ids=lambda activation: activation.name)
+def test_activations_are_pickled_and_copied_as_themselves(activation):
+    assert pickle.loads(pickle.dumps(activation)) is activation
+    assert copy.deepcopy(activation) is activation
+
+
+def test_an_activation_outside_the_catalogue_can_be_pickled_too():
+    mine = catalog.Activation("sine", None, torch.sin, r"\sin x", {}, source="somebody")
+    copied = pickle.loads(pickle.dumps(mine))
+    assert (copied.name, copied.function, copied.parameters, copied.source) == (
+        "sine", torch.sin, {}, "somebody",
+    )  # fmt: skip

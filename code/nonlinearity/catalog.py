@@ -53,6 +53,13 @@ class Activation:
     def __post_init__(self) -> None:
         object.__setattr__(self, "parameters", MappingProxyType(dict(self.parameters)))
 
+    def __reduce__(self) -> tuple:
+        """Pickled and copied by name, so that an activation of the catalogue stays the one object it is."""
+        if self in CATALOG:
+            return get, (self.name,)
+        parts = (self.name, self.module, self.function, self.formula, dict(self.parameters))
+        return Activation, (*parts, self.elementwise, self.source)
+
     @property
     def label(self) -> str:
         """The name of the module, as it stands in figures and tables."""

@@ -33,7 +33,7 @@ def mlp(sizes: Sequence[int], activation: str | Callable[[], nn.Module] | None =
 
 
 class FunctionalMLP(nn.Module):
-    """The network of ``mlp`` in the other style: layers are modules, the activation a function that is called.
+    """The network of ``mlp`` in the other style: the layers are modules, the activation a function.
 
     Made after the same ``torch.manual_seed``, it starts from the same weights as ``mlp`` and gives the same
     outputs to the last bit. Its parameters are named ``layers.0.weight`` and so on.
