@@ -1,10 +1,11 @@
 """Every figure of the course, in one style; each activation keeps its colour everywhere."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import as_file, files
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
@@ -182,3 +183,111 @@ def plot_intervals(
         centre, low, high = centre.exp(), low.exp(), high.exp()
     (line,) = axes.plot(x, centre, **kwargs)
     axes.fill_between(x, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
+
+
+def plot_check_up(table: pd.DataFrame, inputs: Mapping[str, Tensor], saturated: float) -> Figure:
+    """Draw what ``probes.check_up`` measured; the input of the network is at the top.
+
+    Args:
+        table: its ``table``.
+        inputs: its ``inputs``.
+        saturated: the slope below which an output counts as saturated.
+    """
+    layers = table[table["gradient"].notna()]
+    activations = table[table["dead_rate"].notna()]
+    rows = max(len(layers), len(activations), 3)
+    figure, (spread, shares, gradients) = plt.subplots(
+        1, 3, figsize=(7.6, 1.4 + 0.3 * rows), width_ratios=(1.3, 1, 1.1)
+    )
+    _draw_inputs(spread, inputs, saturated)
+    _label_rows(spread, activations["name"] + " " + activations["kind"])
+    _draw_shares(shares, activations)
+    if len(activations):
+        figure.legend(*shares.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    places = np.arange(len(layers))
+    gradients.plot(layers["gradient"].replace(0, np.nan), places, "o-", color=_HUES["grey"], markersize=4)
+    gradients.set(title="gradient of the weights", xscale="log", xlabel="norm")
+    low, high = gradients.get_xlim()
+    gradients.set_xlim(min(low, high / 100), high)  # a flat line shall look flat
+    _label_rows(gradients, layers["name"] + " " + layers["kind"])
+    return figure
+
+
+def _draw_inputs(axes: Axes, inputs: Mapping[str, Tensor], saturated: float) -> None:
+    """One histogram a row: blue where gradients pass, vermilion where the slope is nearly 0."""
+    every = torch.cat([pairs[:, 0] for pairs in inputs.values()]) if inputs else torch.zeros(1)
+    every = every[every.isfinite()].double()
+    low, high = (float(q) for q in torch.quantile(every[:1_000_000], torch.tensor([0.002, 0.998]).double()))
+    edges = np.linspace(low, high + (low == high), 61)
+    for place, pairs in enumerate(inputs.values()):
+        z, slope = pairs.numpy().T
+        passing = np.histogram(z[np.abs(slope) >= saturated], edges)[0]
+        flat = np.histogram(z[np.abs(slope) < saturated], edges)[0]
+        height = 0.85 / max(1, (passing + flat).max())
+        bottom = place + 0.4
+        for counts, above, hue in ((flat, 0, "vermilion"), (passing, flat, "blue")):
+            top = bottom - height * (counts + above)
+            axes.stairs(top, edges, baseline=bottom - height * above, fill=True, color=_HUES[hue])
+    axes.axvline(0, color="#9a9a9a", linewidth=0.8, zorder=1)
+    axes.set(title="what flows in", xlabel=f"$z$ (red: slope below {saturated})", xlim=(edges[0], edges[-1]))
+
+
+def _draw_shares(axes: Axes, activations: pd.DataFrame) -> None:
+    """Three marks a row: zero and saturated ones among the outputs, dead ones among the units."""
+    places = np.arange(len(activations))
+    for key, label, mark, hue in (
+        ("zero_rate", "zero outputs", "o", "blue"),
+        ("saturated_rate", "saturated outputs", "|", "vermilion"),
+        ("dead_rate", "dead units", "x", "grey"),
+    ):
+        face = "none" if mark == "o" else _HUES[hue]
+        axes.scatter(
+            activations[key], places, marker=mark, s=45, color=_HUES[hue], facecolor=face, label=label
+        )
+    axes.set(title="shares", xlabel="share", xlim=(-0.05, 1.05))
+    axes.xaxis.set_major_formatter("{x:.0%}")
+    _label_rows(axes, [""] * len(activations))
+
+
+def _label_rows(axes: Axes, labels: Sequence[str]) -> None:
+    """From the top down, at most 16 of them named."""
+    step = -(-len(labels) // 16) or 1
+    axes.set_yticks(range(0, len(labels), step), list(labels)[::step])
+    axes.set_ylim(max(len(labels), 1) - 0.4, -0.6)
+    axes.grid(False, axis="y")
+
+
+def plot_watch(table: pd.DataFrame) -> Figure:
+    """Draw what ``probes.watch`` recorded: one line a module, the darker the nearer to the input.
+
+    Args:
+        table: a monitor's ``table``.
+    """
+    figure, axes = plt.subplots(2, 2, figsize=(7.6, 5), sharex=True)
+    panels = (
+        ("gradient", "gradient of the weights", "log"),
+        ("update", "update / weights", "log"),
+        ("saturated_rate", "saturated outputs", "linear"),
+        ("dead_rate", "dead units", "linear"),
+    )
+    for panel, (key, title, scale) in zip(axes.flat, panels):
+        rows = table[table[key].notna()]
+        names = list(dict.fromkeys(rows["name"]))
+        for place, name in enumerate(names):
+            line = rows[rows["name"] == name]
+            values = line[key].replace(0, np.nan) if scale == "log" else line[key]
+            colour = plt.get_cmap("cividis")(0.85 * place / max(1, len(names) - 1))
+            panel.plot(
+                line["step"], values, color=colour, linewidth=1.3, label=f"{name} {line['kind'].iloc[0]}"
+            )
+        panel.set(title=title, yscale=scale)
+        if scale == "linear":
+            panel.set_ylim(-0.03, 1.03)
+            panel.yaxis.set_major_formatter("{x:.0%}")
+    axes[0, 1].axhline(1e-3, color=_HUES["grey"], linestyle=":", linewidth=1)
+    for row in axes:
+        if 0 < len(row[1].lines) <= 9:
+            row[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    for panel in axes[1]:
+        panel.set_xlabel("step")
+    return figure

@@ -1,54 +1,84 @@
-"""Look inside a network while it runs: context managers that hook a model and take the hooks off again."""
+"""Look inside any network while it runs: hooks in context managers that take them off again.
 
-from collections.abc import Iterator
+``inspect_units`` tells dead units from zero outputs on a data set, ``check_up`` examines a model on a batch,
+``watch`` follows a training. None of them changes the model, its gradients or the random numbers.
+"""
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
+import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
-from nonlinearity import catalog
+from nonlinearity import catalog, plotting
 
-_ELEMENTWISE = tuple(activation.module for activation in catalog.elementwise(beyond_torch=True))
+#: An output is called saturated where the slope is smaller than this: a hundredth of the gradient is left.
+SATURATED = 0.01
+
+# When the check-up speaks up. Conventions, not laws: each is far outside what healthy networks show.
+_MANY_DEAD = 0.1  # share of the units
+_MANY_SATURATED = 0.75  # share of the outputs; of ReLU's about half are, in good health
+_UNEVEN = 1e3  # ratio of the gradients of the layers at the two ends
+_SAME_FOR_ALL = 0.01  # spread over examples, as a share of the spread over everything
+
+_UNITS_FIRST = (  # after these, dimension 1 holds the units (channels); elsewhere the last one does
+    nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm,
+)  # fmt: skip
+_HOLDERS = {"F": nn.functional, "torch": torch, "x": Tensor, "torch.special": torch.special}
 
 
 @contextmanager
 def record_inputs(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Record what flows into a model's activation modules in its next forward passes.
 
-    The hooks come off when the block ends, by an error too. An activation that ``forward`` calls as
-    a function is no module and cannot be seen this way.
-
     Args:
         model: any module with element-wise activation modules of the catalogue in it.
 
     Yields:
         a dict that each forward pass fills anew: the activation's name in the model → a copy of its
-        input, detached (a copy, since an in-place activation overwrites the original).
+        input, detached (a copy, since an in-place activation overwrites the original). A module that a
+        forward pass calls again has a further entry, ``"act (call 2)"``.
 
     Raises:
-        ValueError: if the model has no such module.
+        ValueError: if the model has no such module. (An activation that ``forward`` calls as a function is
+            no module and cannot be seen this way.)
     """
-    watched = {name: module for name, module in model.named_modules() if isinstance(module, _ELEMENTWISE)}
+    watched = _activation_modules(model)
     if not watched:
         raise ValueError(
             f"{type(model).__name__} has no element-wise activation module to watch; "
             "activations called as functions cannot be seen"
         )
     inputs: dict[str, Tensor] = {}
+    calls: Counter[str] = Counter()
+
+    def begin(*_: object) -> None:
+        inputs.clear()
+        calls.clear()
 
     def keep(name: str):
         def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
-            inputs[name] = args[0].detach().clone()
+            inputs[_call(name, calls)] = args[0].detach().clone()
 
         return hook
 
-    handles = [module.register_forward_pre_hook(keep(name)) for name, module in watched.items()]
-    try:
+    with _attached() as handles:
+        handles.append(model.register_forward_pre_hook(begin))
+        handles += [module.register_forward_pre_hook(keep(name)) for name, module in watched.items()]
         yield inputs
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @dataclass(frozen=True)
@@ -56,11 +86,17 @@ class UnitReport:
     """How the units behind one activation module answer to a data set.
 
     Attributes:
-        zero_rate: share of all outputs, over samples and units, that are exactly 0.
+        mean: of all outputs, over samples and units.
+        std: their standard deviation.
+        zero_rate: share of all outputs that are exactly 0.
+        saturated_rate: share of all outputs at a slope below ``SATURATED`` in magnitude.
         dead: (units,) bool: no sample of the set sends any gradient through the unit.
     """
 
+    mean: float
+    std: float
     zero_rate: float
+    saturated_rate: float
     dead: Tensor
 
     @property
@@ -70,29 +106,456 @@ class UnitReport:
 
 
 def inspect_units(model: nn.Module, x: Tensor) -> dict[str, UnitReport]:
-    """Tell dead units from zero outputs, behind each activation module of a model.
+    """Tell dead, saturated and zero apart, behind each activation module of a model.
 
     A zero output is one sample's affair. A unit is dead on a data set when its slope is exactly 0 for
-    every sample, so that no gradient reaches the weights before it.
+    every sample, so that no gradient reaches the weights before it. A saturated output lets hardly any
+    gradient through, zero or not.
 
     Args:
-        model: a module whose activation modules receive (samples, units, ...) tensors.
+        model: any module. An activation's units are the channels, dimension 1, of what a convolution or its
+            normalisation gives, and otherwise the last dimension.
         x: the whole data set that the verdict is about, on the model's device.
 
     Returns:
-        the activation's name in the model → report, in the model's order.
+        the activation's name in the model → report, in the order of the forward pass.
 
     Raises:
         ValueError: if the model has no element-wise activation module.
     """
-    with record_inputs(model) as inputs, torch.no_grad():
+    with record_inputs(model):  # refuses a model without activation modules
+        pass
+    reader = _Reader(model)
+    with reader.hooked(), torch.no_grad():
         model(x)
-    modules = dict(model.named_modules())
-    reports = {}
-    for name, z in inputs.items():
-        z.requires_grad_()
-        a = modules[name](z.clone())  # a copy, since the module may work in place
+    keys = ("mean", "std", "zero_rate", "saturated_rate")
+    return {
+        name: UnitReport(*(float(read.statistics[key]) for key in keys), read.dead)
+        for name, read in reader.activations.items()
+    }
+
+
+@dataclass(frozen=True)
+class CheckUp:
+    """What ``check_up`` found. ``print`` gives a report, ``draw`` a picture.
+
+    Attributes:
+        loss: of the batch.
+        table: a row for each layer with weights and each activation module, in the order of the forward
+            pass: ``name``, ``kind`` and, of the outputs, ``mean``, ``std``, ``spread`` (the standard
+            deviation over the examples, root mean square over the units); of an activation ``zero_rate``,
+            ``saturated_rate``, ``dead_rate``; of a layer ``gradient``, the norm of its weights' gradient.
+            NaN where a column does not apply or nothing came by.
+        unseen: activations that were called as functions, with how many times: not in the table.
+        findings: what stands out, one sentence each.
+        inputs: each activation's name → (n, 2): a sample of its inputs, and the slopes there.
+    """
+
+    loss: float
+    table: pd.DataFrame
+    unseen: dict[str, int]
+    findings: list[str]
+    inputs: dict[str, Tensor] = field(repr=False)
+
+    def __str__(self) -> str:
+        lines = [f"{'':24}    mean     std  spread  zeros  flat  dead  gradient"]
+        for row in self.table.itertuples():
+            rates = [_percent(rate) for rate in (row.zero_rate, row.saturated_rate, row.dead_rate)]
+            gradient = "" if np.isnan(row.gradient) else f"{row.gradient:.1e}"
+            lines.append(
+                f"{_shortened(f'{row.name} {row.kind}'):24} {row.mean:7.3g} {row.std:7.3g} {row.spread:7.2g}"
+                f"  {rates[0]:>5} {rates[1]:>5} {rates[2]:>5} {gradient:>9}".rstrip()
+            )
+        return "\n".join([*lines, "", f"Loss {self.loss:.4g}.", *self.findings])
+
+    def draw(self) -> Figure:
+        """Each activation's inputs, its zero, saturated and dead shares, and each layer's gradient."""
+        return plotting.plot_check_up(self.table, self.inputs, SATURATED)
+
+
+def check_up(model: nn.Module, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> CheckUp:
+    """Examine a model on one batch: signals forwards, gradients backwards, units in between.
+
+    A copy of the model is run, once forwards and once backwards, in the mode (training or evaluation) that
+    the model is in: weights, gradients, running statistics and the random generator stay as they are.
+
+    Args:
+        model: any module; what it calls as functions is named under ``unseen``.
+        x: (n, ...) inputs, on the model's device; a few hundred examples give steady figures.
+        y: (n, ...) targets, as ``loss`` wants them.
+        loss: from the model's outputs and the targets to their mean loss: ``nn.CrossEntropyLoss()``.
+
+    Raises:
+        ValueError: if the model has neither layers with weights nor activation modules, or if the loss is
+            not one number.
+    """
+    model = copy.deepcopy(model)
+    model.zero_grad()
+    reader = _Reader(model)
+    if not reader.watched:
+        raise ValueError(f"{type(model).__name__} has neither layers with weights nor activation modules")
+    devices = [x.device] if x.is_cuda else []
+    with torch.random.fork_rng(devices), torch.enable_grad():
+        with reader.hooked():
+            outputs = model(x)
+        value = loss(outputs, y)
+        if value.ndim:
+            raise ValueError(
+                f"loss must give one number, the mean over the batch; got shape {tuple(value.shape)}"
+            )
+        value.backward()
+    rows, value = reader.rows(), value.item()
+    inputs = {name: read.sample for name, read in reader.activations.items()}
+    findings = _findings(value, rows, reader.unseen)
+    return CheckUp(value, _table(rows, _COLUMNS), dict(reader.unseen), findings, inputs)
+
+
+class Monitor:
+    """What ``watch`` has recorded so far."""
+
+    def __init__(self) -> None:
+        self._rows: list[dict[str, object]] = []
+        #: Activations that were called as functions, with how many times in all: not in the table.
+        self.unseen: dict[str, int] = {}
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row for each recorded step and module: ``step``, counted from 0, the columns of ``CheckUp.table``
+        and, of a layer, ``update``: the norm of the step's change of its weights over the weights' norm."""
+        return _table(self._rows, ["step", *_COLUMNS, "update"])
+
+    def draw(self) -> Figure:
+        """Gradient and update of each layer, dead and saturated share of each activation, over the steps."""
+        return plotting.plot_watch(self.table)
+
+
+@contextmanager
+def watch(model: nn.Module, *, every: int = 1) -> Iterator[Monitor]:
+    """Record a model's signals, gradients and updates while it is trained, by whatever loop.
+
+    ::
+
+        with watch(model) as monitor:
+            fit(model, ...)  # or a loop of your own, an Ignite engine, a Lightning trainer
+        monitor.table
+
+    What counts as a step is a step of any PyTorch optimizer that holds parameters of the model; the figures
+    are those of the forward passes since the step before and of the gradients that the optimizer saw.
+    Passes in evaluation mode or without gradients are not recorded.
+
+    Args:
+        model: any module. A compiled one hides its inside: watch it before ``torch.compile``.
+        every: record each so many steps; the first is always recorded.
+
+    Raises:
+        ValueError: if ``every`` is below 1 or the model has nothing to watch.
+    """
+    if every < 1:
+        raise ValueError(f"every must be at least 1, got {every}")
+    reader, monitor, step = _Reader(model, training_only=True), Monitor(), 0
+    if not reader.watched:
+        raise ValueError(f"{type(model).__name__} has neither layers with weights nor activation modules")
+    own = {id(parameter) for parameter in model.parameters()}
+
+    def concerns(optimizer: Optimizer) -> bool:
+        return any(id(p) in own for group in optimizer.param_groups for p in group["params"])
+
+    def before(optimizer: Optimizer, *_: object) -> None:
+        if reader.active and concerns(optimizer):
+            reader.remember_weights()
+
+    def after(optimizer: Optimizer, *_: object) -> None:
+        nonlocal step
+        if not concerns(optimizer):
+            return
+        if reader.active:
+            monitor._rows += [{"step": step} | row for row in reader.rows()]
+            monitor.unseen = dict(reader.unseen)
+        reader.clear()
+        step += 1
+        reader.active = step % every == 0
+
+    with _attached() as handles, reader.hooked():
+        handles += [register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)]
+        yield monitor
+
+
+_COLUMNS = [
+    "name", "kind", "mean", "std", "spread", "zero_rate", "saturated_rate", "dead_rate", "gradient",
+]  # fmt: skip
+
+
+@dataclass
+class _Read:
+    """What one call of a module left behind."""
+
+    module: nn.Module
+    statistics: dict[str, Tensor]
+    dead: Tensor | None = None
+    sample: Tensor | None = None
+
+
+class _Reader:
+    """Reads modules as they are called. Its numbers stay tensors, so that no GPU is waited for."""
+
+    def __init__(self, model: nn.Module, training_only: bool = False) -> None:
+        self._activations = _activation_modules(model)
+        self._layers = {
+            name: module
+            for name, module in _named_modules(model).items()
+            if name not in self._activations and _weights(module)
+        }
+        self._training_only = training_only
+        self._weights_before: dict[str, list[Tensor]] = {}
+        self.active = True
+        self.unseen: Counter[str] = Counter()
+        self.clear()
+
+    @property
+    def watched(self) -> bool:
+        return bool(self._activations or self._layers)
+
+    @property
+    def activations(self) -> dict[str, _Read]:
+        return {name: read for name, read in self._reads.items() if read.dead is not None}
+
+    def clear(self) -> None:
+        self._reads: dict[str, _Read] = {}
+        self._calls: Counter[str] = Counter()
+        self._weights_before = {}
+        self._last_layer: nn.Module | None = None
+
+    @contextmanager
+    def hooked(self) -> Iterator[None]:
+        functions = _CountFunctions(self.unseen)
+        with _attached() as handles, functions:
+            for name, module in self._activations.items():
+                handles += functions.pause_in(module)  # before the reading, which calls the function too
+                handles.append(module.register_forward_pre_hook(self._read_activation(name)))
+            for name, module in self._layers.items():
+                handles.append(module.register_forward_hook(self._read_layer(name)))
+            yield
+
+    def _skips(self, module: nn.Module) -> bool:
+        evaluating = self._training_only and not (module.training and torch.is_grad_enabled())
+        return not self.active or evaluating
+
+    def _read_layer(self, name: str):
+        def hook(module: nn.Module, args: object, output: Tensor | tuple) -> None:
+            self._last_layer = module
+            if self._skips(module):
+                return
+            output = output[0] if isinstance(output, tuple) else output
+            statistics = _statistics(output.detach(), _unit_dimension(module))
+            self._reads[_call(name, self._calls)] = _Read(module, statistics)
+
+        return hook
+
+    def _read_activation(self, name: str):
+        def hook(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            if self._skips(module):
+                return
+            z = args[0].detach()
+            a, slope = _value_and_slope(module, z)
+            dim = _unit_dimension(self._last_layer)
+            dead = _by_unit(slope == 0, dim).all(dim=1)
+            statistics = _statistics(a, dim) | {
+                "zero_rate": (a == 0).double().mean(),
+                "saturated_rate": (slope.abs() < SATURATED).double().mean(),
+                "dead_rate": dead.double().mean(),
+            }
+            sample = None if self._training_only else _sample(z, slope)
+            self._reads[_call(name, self._calls)] = _Read(module, statistics, dead, sample)
+
+        return hook
+
+    def remember_weights(self) -> None:
+        self._weights_before = {
+            name: [weight.detach().clone() for weight in _weights(module)]
+            for name, module in self._layers.items()
+        }
+
+    def rows(self) -> list[dict[str, object]]:
+        """One row a module, in the order of the calls; layers that nothing called come last."""
+        never_called = {
+            name: _Read(module, {}) for name, module in self._layers.items() if not self._calls[name]
+        }
+        rows = []
+        for name, read in (self._reads | never_called).items():
+            row = {"name": name, "kind": type(read.module).__name__} | read.statistics
+            if read.dead is None:
+                row["gradient"] = _norm([w.grad for w in _weights(read.module)])
+            if before := self._weights_before.get(name):
+                changes = [w.detach() - old for w, old in zip(_weights(read.module), before)]
+                row["update"] = _norm(changes) / _norm(before)
+            rows.append(row)
+        return rows
+
+
+class _CountFunctions(TorchFunctionMode):
+    """Counts the catalogue's functions that are called outside the catalogue's modules."""
+
+    def __init__(self, counts: Counter[str]) -> None:
+        super().__init__()
+        self._counts = counts
+        self._inside = 0
+        self._names = _function_names()
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if not self._inside and func in self._names:
+            self._counts[self._names[func]] += 1
+        return func(*args, **(kwargs or {}))
+
+    def pause_in(self, module: nn.Module) -> list[RemovableHandle]:
+        """Hooks on an activation module, which calls such a function itself."""
+
+        def enter(*_: object) -> None:
+            self._inside += 1
+
+        def leave(*_: object) -> None:
+            self._inside -= 1
+
+        return [
+            module.register_forward_pre_hook(enter),
+            module.register_forward_hook(leave, always_call=True),
+        ]
+
+
+@contextmanager
+def _attached() -> Iterator[list[RemovableHandle]]:
+    """A list of hooks, all of which come off at the end, by an error too."""
+    handles: list[RemovableHandle] = []
+    try:
+        yield handles
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _table(rows: list[dict[str, object]], columns: list[str]) -> pd.DataFrame:
+    table = pd.DataFrame([{key: row.get(key) for key in columns} for row in rows], columns=columns)
+    return table.astype({name: float for name in columns if name not in ("step", "name", "kind")})
+
+
+def _named_modules(model: nn.Module) -> dict[str, nn.Module]:
+    return {name or type(model).__name__: module for name, module in model.named_modules()}
+
+
+def _activation_modules(model: nn.Module) -> dict[str, nn.Module]:
+    known = tuple(a.module for a in catalog.elementwise(beyond_torch=True) if a.module is not None)
+    return {name: module for name, module in _named_modules(model).items() if isinstance(module, known)}
+
+
+def _weights(module: nn.Module) -> list[nn.Parameter]:
+    """A module's own matrices and kernels; biases and the scales of a normalisation are none."""
+    return [parameter for parameter in module.parameters(recurse=False) if parameter.ndim > 1]
+
+
+def _function_names() -> dict[Callable, str]:
+    """Each of torch's functions and methods that the catalogue knows → the activation's name."""
+    names = {}
+    for activation in catalog.elementwise():
+        for spelling in activation.spellings:
+            holder, _, name = spelling.rpartition(".")
+            if holder in _HOLDERS:
+                names[getattr(_HOLDERS[holder], name)] = activation.name
+    return names
+
+
+def _call(name: str, calls: Counter[str]) -> str:
+    calls[name] += 1
+    return name if calls[name] == 1 else f"{name} (call {calls[name]})"
+
+
+def _unit_dimension(layer: nn.Module | None) -> int:
+    return 1 if isinstance(layer, _UNITS_FIRST) else -1
+
+
+def _by_unit(x: Tensor, dim: int) -> Tensor:
+    """(units, samples and positions)"""
+    return x.movedim(dim, 0).flatten(1) if x.ndim > 1 else x[None]
+
+
+def _value_and_slope(module: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
+    """What an activation module makes of ``z``, past its hooks; randomness is drawn and put back."""
+    z = z.clone().requires_grad_()
+    with (
+        torch.enable_grad(),
+        torch.random.fork_rng([z.device] if z.is_cuda else [], isinstance(module, nn.RReLU)),
+    ):
+        a = module.forward(z.clone())  # a copy, since the module may work in place
         (slope,) = torch.autograd.grad(a.sum(), z)
-        flat = slope.transpose(0, 1).flatten(1)  # (units, samples and positions)
-        reports[name] = UnitReport(float((a == 0).double().mean()), (flat == 0).all(dim=1))
-    return reports
+    return a.detach(), slope
+
+
+def _sample(z: Tensor, slope: Tensor, size: int = 20_000) -> Tensor:
+    """(n, 2) pairs, n ≤ size, on the CPU, drawn with a generator of its own."""
+    pairs = torch.stack([z.flatten(), slope.flatten()], dim=1).float().cpu()
+    if len(pairs) <= size:
+        return pairs
+    return pairs[torch.randint(len(pairs), (size,), generator=torch.Generator().manual_seed(0))]
+
+
+def _statistics(output: Tensor, dim: int) -> dict[str, Tensor]:
+    output = output.double()
+    spread = _by_unit(output, dim).var(dim=1, correction=0).mean().sqrt()
+    return {"mean": output.mean(), "std": output.std(correction=0), "spread": spread}
+
+
+def _norm(tensors: list[Tensor | None]) -> Tensor | None:
+    """The Euclidean norm of all of them, in float64, whose range holds what has nearly vanished."""
+    norms = [torch.linalg.vector_norm(t.detach(), dtype=torch.float64) for t in tensors if t is not None]
+    return torch.stack(norms).norm() if norms else None
+
+
+def _percent(rate: float) -> str:
+    return "" if np.isnan(rate) else f"{rate:.0%}"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 24 else f"…{text[-23:]}"
+
+
+def _findings(loss: float, rows: list[dict[str, object]], unseen: Mapping[str, int]) -> list[str]:
+    """One sentence for each thing that stands out, causes before their consequences."""
+    found = []
+    called = [row for row in rows if "mean" in row]
+    layers = [row for row in rows if "gradient" in row]
+    if broken := [row for row in called if not row["mean"].isfinite()]:
+        found.append(f"Not finite: the first outputs with NaN or infinity are those of {_label(broken[0])}.")
+    elif not np.isfinite(loss):
+        found.append(f"Not finite: every output is finite, the loss is {loss}.")
+    for row in called:
+        if row.get("dead_rate", 0) > _MANY_DEAD:
+            share = _percent(float(row["dead_rate"]))
+            found.append(f"Dead units: {share} of {_label(row)}; no example sends a gradient through them.")
+        elif row.get("saturated_rate", 0) > _MANY_SATURATED:
+            share = _percent(float(row["saturated_rate"]))
+            found.append(f"Saturated: {share} of the slopes of {_label(row)} are below {SATURATED}.")
+    if lost := [row for row in called if row["std"] > 0 and row["spread"] < _SAME_FOR_ALL * row["std"]]:
+        found.append(f"Lost signal: from {_label(lost[0])} on, all examples look nearly the same.")
+    for row in layers:
+        if row["gradient"] is None or row["gradient"] == 0:
+            found.append(f"No gradient arrives at the weights of {_label(row)}.")
+        elif not row["gradient"].isfinite():
+            found.append(f"Not finite: the gradient of {_label(row)} holds NaN or infinity.")
+    found += _uneven([row for row in layers if row["gradient"] is not None and row["gradient"] > 0])
+    for name, count in unseen.items():
+        times = "once" if count == 1 else f"{count} times"
+        found.append(f"Unseen: {name} was called {times} as a function, where no hook can look.")
+    return found or ["Nothing stands out."]
+
+
+def _uneven(layers: list[dict[str, object]]) -> list[str]:
+    if not layers or not layers[0]["gradient"].isfinite() or not layers[-1]["gradient"].isfinite():
+        return []
+    first, last = layers[0], layers[-1]
+    ratio = float(first["gradient"] / last["gradient"])
+    kind = "Vanishing" if ratio < 1 / _UNEVEN else "Exploding" if ratio > _UNEVEN else None
+    if kind is None:
+        return []
+    return [f"{kind} gradient: that of {_label(first)} is {ratio:.0e} times that of {_label(last)}."]
+
+
+def _label(row: Mapping[str, object]) -> str:
+    return f"{row['name']} ({row['kind']})"
