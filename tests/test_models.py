@@ -5,12 +5,13 @@ from itertools import pairwise
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from nonlinearity import catalog
-from nonlinearity.models import FunctionalMLP, mlp
+from nonlinearity.models import FunctionalMLP, cnn, mlp
 
 few = settings(max_examples=25, deadline=None, database=None, derandomize=True)
 widths = st.lists(st.integers(1, 9), min_size=2, max_size=5)
@@ -102,3 +103,57 @@ def test_functional_style_takes_a_function_and_refuses_what_mlp_refuses():
         FunctionalMLP((2,))
     with pytest.raises(ValueError, match="rellu"):
         FunctionalMLP((2, 3, 1), "rellu")
+
+
+# --- the convolutional network --------------------------------------------------------------------------
+
+
+def test_convolutional_network_is_three_blocks_and_a_linear_layer():
+    block = [nn.Conv2d, nn.GELU, nn.MaxPool2d]
+    model = cnn(activation="gelu")
+    assert [type(layer) for layer in model] == [nn.Flatten, nn.Unflatten, *block * 3, nn.Flatten, nn.Linear]
+    shapes = [tuple(parameter.shape) for parameter in model.parameters()]
+    assert shapes == [(8, 1, 3, 3), (8,), (16, 8, 3, 3), (16,), (32, 16, 3, 3), (32,), (10, 288), (10,)]
+    activations = [layer for layer in model if isinstance(layer, nn.GELU)]
+    assert len({id(layer) for layer in activations}) == 3
+
+
+@pytest.mark.parametrize(("activation", "function"), [("sigmoid", torch.sigmoid), (None, lambda x: x)])
+def test_convolutional_network_computes_what_it_says(activation, function):
+    torch.manual_seed(0)
+    model = cnn((3, 5), activation, side=9, classes=4).double()
+    pictures = torch.randn(6, 1, 9, 9, dtype=torch.float64)
+    first, second = (layer for layer in model if isinstance(layer, nn.Conv2d))
+    x = F.max_pool2d(function(F.conv2d(pictures, first.weight, first.bias, padding=1)), 2)
+    x = F.max_pool2d(function(F.conv2d(x, second.weight, second.bias, padding=1)), 2)
+    expected = x.reshape(6, 20) @ model[-1].weight.T + model[-1].bias
+    torch.testing.assert_close(model(pictures), expected, rtol=1e-12, atol=1e-12)
+    assert torch.equal(model(pictures), model(pictures.reshape(6, 81)))  # the same pictures
+
+
+def test_convolutional_networks_start_from_equal_weights():
+    def weights(activation):
+        torch.manual_seed(3)
+        layers = cnn((2, 3), activation, side=8)
+        return [p for layer in layers if isinstance(layer, nn.Conv2d | nn.Linear) for p in layer.parameters()]
+
+    expected = weights("relu")
+    assert len(expected) == 6
+    assert expected[0].std() > 0
+    for other in ("prelu", nn.Tanh, None):
+        assert all(map(torch.equal, expected, weights(other)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"channels": ()}, r"channels and classes must be positive, got channels \(\), classes 10"),
+        ({"channels": (8, 0)}, r"must be positive, got channels \(8, 0\)"),
+        ({"classes": 0}, "must be positive, .* classes 0"),
+        ({"side": 7}, "pictures of side 7 cannot be halved 3 times"),
+        ({"activation": "rellu"}, "unknown activation 'rellu'; did you mean 'relu'"),
+    ],
+)
+def test_convolutional_networks_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        cnn(**options)
