@@ -35,7 +35,7 @@ serve: .venv/installed  ## build what changed and serve the site on http://local
 
 lock:  ## write requirements.txt anew from pyproject.toml, in an environment made for it
 	@rm -rf _build/lock && $(PYTHON) -m venv _build/lock
-	@_build/lock/bin/pip install --quiet ".[frameworks,cluster,book,test,lab]"
+	@_build/lock/bin/pip install --quiet ".[frameworks,cluster,assignments,book,test,lab]"
 	@{ echo "# Made by 'make lock' from pyproject.toml: the whole environment."; \
 	   _build/lock/bin/pip freeze --exclude nonlinearity --all --exclude pip | sed 's/+cpu$$//'; } > requirements.txt
 
