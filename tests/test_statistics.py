@@ -1,5 +1,7 @@
 """Intervals are those of SciPy, cover what they promise, and refuse what has no interval."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from nonlinearity.statistics import describe, mean_interval
+from nonlinearity.statistics import describe, holm, mean_interval
 
 samples_of_seeds = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=30)
 
@@ -59,3 +61,28 @@ def test_description_gives_mean_and_interval():
     """For 1, 2, 3: mean 2, standard error 1/√3, and the t quantile 4.303 for two degrees of freedom."""
     assert describe(torch.tensor([1.0, 2.0, 3.0])) == "2.000 [-0.484, 4.484]"
     assert describe(torch.tensor([1.0, 2.0, 3.0]), digits=1) == "2.0 [-0.5, 4.5]"
+
+
+def test_holm_by_hand():
+    """Sorted: 0.005 · 4, 0.01 · 3, 0.03 · 2, and 0.04 · 1, which may not be below the one before it."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.4, 0.9]) == pytest.approx([0.8, 0.9])
+    assert holm([0.7, 0.6]) == [1, 1]
+    assert holm([0.03]) == pytest.approx([0.03])
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=5))
+@settings(max_examples=40, deadline=None, database=None, derandomize=True)
+def test_holm_is_the_closure_of_bonferroni(p_values):
+    """By definition: the largest of Bonferroni's values over all sets of comparisons that hold this one."""
+    indices = range(len(p_values))
+    sets = [s for size in range(1, len(p_values) + 1) for s in itertools.combinations(indices, size)]
+    expected = [max(min(1, len(s) * min(p_values[i] for i in s)) for s in sets if j in s) for j in indices]
+    np.testing.assert_allclose(holm(p_values), expected)
+
+
+@pytest.mark.parametrize("p_values", [[0.1, 1.1], [-0.1], [float("nan")]])
+def test_holm_refuses_what_is_no_probability(p_values):
+    with pytest.raises(ValueError, match=r"p-values must lie between 0 and 1, got \["):
+        holm(p_values)

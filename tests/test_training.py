@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nonlinearity import bench, data
 from nonlinearity.models import mlp
-from nonlinearity.training import ELEMENTWISE_OPTIMIZERS, accuracy, fit, fit_seeds
+from nonlinearity.training import ELEMENTWISE_OPTIMIZERS, accuracy, evaluate, fit, fit_seeds
 
 few = settings(max_examples=25, deadline=None, database=None, derandomize=True)
 MOMENTUM = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
@@ -230,6 +230,20 @@ def test_accuracy_evaluates_in_evaluation_mode_and_goes_back():
 def test_accuracy_refuses_labels_that_do_not_fit(logits, y):
     with pytest.raises(ValueError, match=r"accuracy is for \(n, k\) logits with .* got logits \(3"):
         accuracy(Fixed(), logits, y)
+
+
+@pytest.mark.parametrize("loss", [BINARY, nn.MSELoss()])
+def test_evaluation_is_what_fit_measures_after_its_last_epoch(loss):
+    x, y = moons()
+    model = nn.Sequential(nn.Linear(2, 8), nn.Dropout(), nn.Linear(8, 1))
+    options = {"loss": loss, "optimizer": MOMENTUM, "epochs": 2, "batch_size": 32}
+    history = fit(model, x, y, validation=(x[:30], y[:30]), **options)
+    measured, right = evaluate(model, x[:30], y[:30], loss)
+    assert (measured, right) == (history.validation_loss[-1], history.validation_accuracy[-1])
+    assert right == accuracy(model, x[:30], y[:30])
+    assert evaluate(model, x, y + 0.5, nn.MSELoss())[1] is None  # these are no labels
+    with pytest.raises(ValueError, match="x and y must be of the same length"):
+        evaluate(model, x, y[:9], loss)
 
 
 # --- fit_seeds ------------------------------------------------------------------------------------------
@@ -538,6 +552,11 @@ def test_bench_rounds_are_interleaved_and_warmed_up():
     times = bench.interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=3)
     assert order == ["a", "b", "b", "a", "a", "b", "b", "a"]
     assert [len(seconds) for seconds in times.values()] == [3, 3]
+
+
+def test_bench_measures_by_the_clock_it_is_given():
+    ticks = iter([0, 1, 4, 10, 17])  # the round that warms up is not measured
+    assert bench.interleaved({"a": lambda: None}, rounds=2, clock=lambda: next(ticks)) == {"a": [3, 7]}
 
 
 def test_bench_ratio_is_the_median_over_rounds():

@@ -109,7 +109,7 @@ def fit(
     generator = torch.Generator().manual_seed(seed)
     record = _Record(validation, loss, device)
     start = time.perf_counter()
-    with _mode(model, training=True), _bar(epochs, progress) as bar:
+    with _mode(model, training=True), progress_bar(epochs, progress) as bar:
         for _ in range(epochs):
             losses = []
             for batch in torch.randperm(len(x), generator=generator).to(device).split(batch_size):
@@ -201,7 +201,7 @@ def fit_seeds(
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     record = _Record(validation, loss, device, seeds=True)
     start = time.perf_counter()
-    with _bar(epochs, progress) as bar:
+    with progress_bar(epochs, progress) as bar:
         for _ in range(epochs):
             losses = []
             orders = torch.stack([torch.randperm(len(x), generator=generator) for generator in generators])
@@ -236,6 +236,43 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
     parameter = next(model.parameters(), x)
     logits = _predict(model, x.to(parameter.device))
     return _share_right(logits, y.to(parameter.device)).item()
+
+
+def evaluate(model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> tuple[float, float | None]:
+    """A model's loss on a whole data set and, where the targets are labels, its accuracy from 0 to 1.
+
+    What ``fit`` measures on its validation data after an epoch: the model is in evaluation mode.
+
+    Args:
+        model, x, y: as for ``fit``; labels as for ``accuracy``.
+        loss: as for ``fit``, called once on all outputs.
+
+    Raises:
+        ValueError, TypeError: as ``fit`` and ``accuracy``.
+    """
+    _check_pair(x, y, "x and y")
+    parameter = next(model.parameters(), x)
+    outputs, y = _predict(model, x.to(parameter.device)), y.to(parameter.device)
+    right = _share_right(outputs, y).item() if _are_labels(y) else None
+    return _scalar(loss(outputs, y)).item(), right
+
+
+def progress_bar(total: int, progress: bool | None = None, unit: str = "epoch") -> tqdm:
+    """A bar for whoever watches, which takes itself away at the end.
+
+    Args:
+        total: of the units of work.
+        progress: as for ``fit``.
+        unit: its name.
+    """
+    return tqdm(
+        total=total,
+        disable=not (_is_watched() if progress is None else progress),
+        file=_CellText() if _in_kernel() else sys.stderr,
+        unit=unit,
+        leave=False,
+        delay=0.5,  # shorter work needs no bar
+    )
 
 
 def _check(x: Tensor, y: Tensor, loss: Loss, epochs: int, batch_size: int, validation: Data | None) -> None:
@@ -382,18 +419,6 @@ class _Record:
             name: torch.stack(values, dim=-1).cpu() for name, values in self._measured.items() if values
         }
         return History(loss, measured.get("loss"), measured.get("accuracy"), seconds)
-
-
-def _bar(epochs: int, progress: bool | None) -> tqdm:
-    """A bar that counts epochs, for whoever watches, and takes itself away."""
-    return tqdm(
-        total=epochs,
-        disable=not (_is_watched() if progress is None else progress),
-        file=_CellText() if _in_kernel() else sys.stderr,
-        unit="epoch",
-        leave=False,
-        delay=0.5,  # shorter trainings need no bar
-    )
 
 
 def _advance(bar: tqdm, record: _Record) -> None:
