@@ -31,8 +31,8 @@ SATURATED = 0.01
 # When the check-up speaks up. Conventions, not laws: each is far outside what healthy networks show.
 _MANY_DEAD = 0.1  # share of the units
 _MANY_SATURATED = 0.75  # share of the outputs; of ReLU's about half are, in good health
-_UNEVEN = 1e3  # ratio of the gradients of the layers at the two ends
-_SAME_FOR_ALL = 0.01  # spread over examples, as a share of the spread over everything
+_UNEVEN = 1e3  # ratio of the signals, and of the gradients, of the layers at the two ends
+_SAME_FOR_ALL = 0.01  # spread over examples, as a share of the first layer's and of the units' differences
 
 _UNITS_FIRST = (  # after these, dimension 1 holds the units (channels); elsewhere the last one does
     nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm,
@@ -518,27 +518,20 @@ def _shortened(text: str) -> str:
 
 def _findings(loss: float, rows: list[dict[str, object]], unseen: Mapping[str, int]) -> list[str]:
     """One sentence for each thing that stands out, causes before their consequences."""
-    found = []
     called = [row for row in rows if "mean" in row]
     layers = [row for row in rows if "gradient" in row]
-    if broken := [row for row in called if not row["mean"].isfinite()]:
-        found.append(f"Not finite: the first outputs with NaN or infinity are those of {_label(broken[0])}.")
-    elif not np.isfinite(loss):
-        found.append(f"Not finite: every output is finite, the loss is {loss}.")
-    for row in called:
-        if row.get("dead_rate", 0) > _MANY_DEAD:
-            share = _percent(float(row["dead_rate"]))
-            found.append(f"Dead units: {share} of {_label(row)}; no example sends a gradient through them.")
-        elif row.get("saturated_rate", 0) > _MANY_SATURATED:
-            share = _percent(float(row["saturated_rate"]))
-            found.append(f"Saturated: {share} of the slopes of {_label(row)} are below {SATURATED}.")
-    if lost := [row for row in called if row["std"] > 0 and row["spread"] < _SAME_FOR_ALL * row["std"]]:
-        found.append(f"Lost signal: from {_label(lost[0])} on, all examples look nearly the same.")
-    for row in layers:
-        if row["gradient"] is None or row["gradient"] == 0:
-            found.append(f"No gradient arrives at the weights of {_label(row)}.")
-        elif not row["gradient"].isfinite():
-            found.append(f"Not finite: the gradient of {_label(row)} holds NaN or infinity.")
+    found = _not_finite(loss, called, layers)
+    if dead := _worst(called, "dead_rate", _MANY_DEAD):
+        found.append(f"Dead units: {dead}; no example sends a gradient through them.")
+    alive = [row for row in called if not row.get("dead_rate", 0) > _MANY_DEAD]
+    if saturated := _worst(alive, "saturated_rate", _MANY_SATURATED):
+        found.append(f"Saturated: {saturated} have a slope below {SATURATED}.")
+    for row in called[1:]:
+        if row["std"] > 0 and row["spread"] < _SAME_FOR_ALL * min(row["std"], called[0]["spread"]):
+            found.append(f"Lost signal: from {_label(row)} on, all examples look nearly the same.")
+            break
+    if starving := [row for row in layers if row["gradient"] is None or row["gradient"] == 0]:
+        found.append(f"No gradient arrives at the weights of {', '.join(map(_label, starving))}.")
     found += _uneven([row for row in layers if row["gradient"] is not None and row["gradient"] > 0])
     for name, count in unseen.items():
         times = "once" if count == 1 else f"{count} times"
@@ -546,15 +539,42 @@ def _findings(loss: float, rows: list[dict[str, object]], unseen: Mapping[str, i
     return found or ["Nothing stands out."]
 
 
+def _worst(rows: list[dict[str, object]], key: str, many: float, count: int = 3) -> str:
+    """The modules with the largest rates above ``many``, in words; empty if there are none."""
+    above = sorted((row for row in rows if row.get(key, 0) > many), key=lambda row: -float(row[key]))
+    named = [f"{float(row[key]):.0%} of {_label(row)}" for row in above[:count]]
+    further = [f"{len(above) - count} layers more"] if len(above) > count else []
+    return ", ".join(named + further)
+
+
+def _not_finite(loss: float, called: list[dict[str, object]], layers: list[dict[str, object]]) -> list[str]:
+    """Where NaN or infinity comes up first: the rest follows from it."""
+    if broken := [row for row in called if not row["mean"].isfinite()]:
+        return [f"Not finite: the first outputs with NaN or infinity are those of {_label(broken[0])}."]
+    if not np.isfinite(loss):
+        return [f"Not finite: every output is finite, the loss is {loss}."]
+    given = [row for row in layers if row["gradient"] is not None]
+    if broken := [row for row in given if not row["gradient"].isfinite()]:
+        return [f"Not finite: outputs and loss are finite, the gradient of {_label(broken[-1])} is not."]
+    return []
+
+
 def _uneven(layers: list[dict[str, object]]) -> list[str]:
-    if not layers or not layers[0]["gradient"].isfinite() or not layers[-1]["gradient"].isfinite():
-        return []
-    first, last = layers[0], layers[-1]
-    ratio = float(first["gradient"] / last["gradient"])
-    kind = "Vanishing" if ratio < 1 / _UNEVEN else "Exploding" if ratio > _UNEVEN else None
-    if kind is None:
-        return []
-    return [f"{kind} gradient: that of {_label(first)} is {ratio:.0e} times that of {_label(last)}."]
+    """What grows or shrinks from the input's end of the network to the other by more than ``_UNEVEN``."""
+    found = []
+    called = [row for row in layers if "std" in row]
+    if called and 0 < called[0]["std"] * _UNEVEN < called[-1]["std"] < torch.inf:
+        ratio = float(called[-1]["std"] / called[0]["std"])
+        found.append(
+            f"Exploding signal: {_label(called[-1])} gives {ratio:.0e} times what {_label(called[0])} does."
+        )
+    if layers and layers[0]["gradient"].isfinite() and layers[-1]["gradient"].isfinite():
+        ratio = float(layers[0]["gradient"] / layers[-1]["gradient"])
+        if not 1 / _UNEVEN <= ratio <= _UNEVEN:
+            kind = "Vanishing" if ratio < 1 else "Exploding"
+            first, last = _label(layers[0]), _label(layers[-1])
+            found.append(f"{kind} gradient: that of {first} is {ratio:.0e} times that of {last}.")
+    return found
 
 
 def _label(row: Mapping[str, object]) -> str:
