@@ -190,7 +190,6 @@ def check_up(model: nn.Module, x: Tensor, y: Tensor, loss: Callable[[Tensor, Ten
             not one number.
     """
     model = copy.deepcopy(model)
-    model.zero_grad()
     reader = _Reader(model)
     if not reader.watched:
         raise ValueError(f"{type(model).__name__} has neither layers with weights nor activation modules")
