@@ -21,6 +21,7 @@ NAMES = (
     "explorer",
     "leaky_slope",
     "depth_chain",
+    "depth_and_gain",
     "hinges",
     "decision_boundary",
     "softmax_temperature",
@@ -217,6 +218,24 @@ def test_depth_chain_by_keyboard(page, charts):
     for label, text in found.items():
         wanted = measured[label][measured["variances"].index(2.0), 31].item()
         assert float(text) == pytest.approx(wanted, rel=0.006)
+
+
+def test_depth_and_gain_by_keyboard(page, charts):
+    chart, measured = chart_of(page, "depth_and_gain"), charts["depth_and_gain"].measured
+    press(page, chart, "Number of layers", "ArrowLeft", "ArrowLeft")
+    press(page, chart, "Gain of the weights", "ArrowRight", "ArrowRight")
+    found = re.findall(r"(\w+), layer (\d+): +([\d.]+e[+-]\d+)", reading(chart))
+    assert [(label, int(layer)) for label, layer, _ in found] == [
+        (label, layer) for layer in (8, 1) for label in ("Sigmoid", "Tanh", "ReLU", "GELU")
+    ]
+    gain, chain = measured["gains"].index(1.4), measured["depths"].index(8)
+    for label, layer, text in found:
+        each = measured[label]
+        power = each["spread"][gain, 7] if layer == "8" else each["gradient"][gain, chain, 0]
+        assert float(text) == pytest.approx(10 ** power.item(), rel=0.07)
+    press(page, chart, "Number of layers", "End")
+    press(page, chart, "Gain of the weights", "Home")
+    assert "Sigmoid, layer 32:  below 1e-10" in reading(chart)
 
 
 def test_softmax_temperature_by_keyboard(page):

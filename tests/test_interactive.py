@@ -22,6 +22,7 @@ CHARTS = (
     "explorer",
     "leaky_slope",
     "depth_chain",
+    "depth_and_gain",
     "hinges",
     "decision_boundary",
     "softmax_temperature",
@@ -246,6 +247,60 @@ def test_depth_chain_shows_what_it_measured():
         assert (middle <= high).all()
 
 
+# --- depth and gain ---
+
+
+def test_signal_and_gradient_are_what_autograd_gives():
+    torch.manual_seed(0)
+    gains, weights = torch.tensor([0.7, 2.0]).double(), torch.randn(8, 3, 5, 5, dtype=torch.float64)
+    start, direction = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    tanh = catalog.get("tanh")
+    spread, gradient = interactive._signal_and_gradient(tanh, gains, weights, start, direction)
+    assert gradient[:, 0, :4].isfinite().all()
+    assert gradient[:, 0, 4:].isnan().all()
+    for i, gain in enumerate(gains):
+        outputs = [start.clone().requires_grad_()]
+        for weight in weights:
+            outputs.append(torch.tanh(outputs[-1] @ (gain * weight).mT))
+        stds = torch.stack([h.var(1, correction=0).mean(1).sqrt() for h in outputs[1:]])
+        torch.testing.assert_close(spread[i], stds.log10().mean(1))
+        for chain, last in enumerate((4, 8)):
+            wanted = outputs[1 : last + 1]
+            back = torch.autograd.grad((outputs[last] * direction).sum(), wanted, retain_graph=True)
+            norms = torch.stack([each.norm(dim=(1, 2)) for each in back])
+            torch.testing.assert_close(gradient[i, chain, :last], norms.log10().mean(1))
+
+
+def test_depth_and_gain_shows_what_the_page_says():
+    measured = chart("depth_and_gain").measured
+    small, he, large = (measured["gains"].index(gain) for gain in (1.0, 1.4, 4.0))
+    deepest = {
+        label: (each["spread"][:, -1], each["gradient"][:, -1, 0])
+        for label, each in measured.items()
+        if label not in ("gains", "depths")
+    }
+    assert deepest["ReLU"][1][he].abs() < 1
+    assert deepest["ReLU"][1][small] < -3
+    assert deepest["Sigmoid"][1][large] < -5
+    spread, gradient = deepest["Tanh"]
+    assert -0.5 < spread[large] < 0  # bounded
+    assert gradient[large] > 4  # and yet
+
+
+@given(st.data())
+def test_depth_and_gain_shows_what_it_measured(data):
+    measured, sliders = chart("depth_and_gain").measured, params("depth_and_gain")
+    row = data.draw(st.sampled_from(rows("depth_and_gain", "signal")))
+    gain = measured["gains"].index(row["gain"])
+    wanted = measured[row["name"]]["spread"][gain].tolist()
+    assert numbers(row["signal"]) == pytest.approx(wanted, abs=0.0051, nan_ok=True)
+    places = zip(*(numbers(sliders[f"gradient_{key}"]["value"]) for key in ("depths", "layers")))
+    for value, (depth, layer) in zip(numbers(row["gradient"]), places, strict=True):
+        chain = measured["depths"].index(depth)
+        wanted = measured[row["name"]]["gradient"][gain, chain, int(layer) - 1].item()
+        assert value == pytest.approx(wanted, abs=0.0051)
+
+
 # --- hinges ---
 
 
@@ -306,7 +361,13 @@ def test_levels_follow_the_accuracy():
 
 
 @pytest.mark.parametrize(
-    "make", [interactive.explorer, interactive.depth_chain, interactive.decision_boundary]
+    "make",
+    [
+        interactive.explorer,
+        interactive.depth_chain,
+        interactive.depth_and_gain,
+        interactive.decision_boundary,
+    ],
 )
 def test_errors_name_the_activation_and_what_would_do(make):
     with pytest.raises(ValueError, match="unknown activation 'rleu'; did you mean 'relu'"):
@@ -348,6 +409,7 @@ def test_gates_hold_what_torch_computes(data):
         (lambda: interactive.gates("swiglu", "silu"), "silu does not halve a dimension"),
         (lambda: interactive.explorer("relu", "ReLU"), "each activation can be named once, got relu, ReLU"),
         (lambda: interactive.depth_chain("relu", width=0), "must be positive, got 0, 20, 32"),
+        (lambda: interactive.depth_and_gain(depth=10), "a depth that 4 divides, got 64, 3, 8 and 10"),
         (lambda: interactive.hinges(low=1, high=1), "low < high and at least 2 hinges, got 1, 1 and 16"),
         (lambda: interactive.hinges(most=1), "at least 2 hinges"),
         (lambda: interactive.decision_boundary(steps=10, every=3), "every=3 and steps=10"),

@@ -46,6 +46,7 @@ _FAINT = "#9a9a9a"
 _ROW = 18  # height of one line of a reading, in pixels
 _NONE = "none"
 _WIDTH, _HEIGHT = 700, 230  # of a whole chart and of each panel, in pixels, where no page says otherwise
+_ROUNDED = -10  # the power of ten below which differences of numbers near 1 are mostly rounding
 _GAP = 0.002  # between the points on either side of a kink
 _CELLS = 30  # a side of the grid that shows a decision
 _SURFACE = ["#a9cfe8", "#f7f7f7", "#f3bd9b"]
@@ -301,6 +302,155 @@ def _depth_chart(
         ),
         *_reading("factor", here, shown, f"indexof({labels}, datum.name)", len(labels), look),
     ).add_params(layers, variance)
+
+
+def depth_and_gain(
+    *names: str, width: int = 64, networks: int = 3, examples: int = 8, depth: int = 32
+) -> InteractiveChart:
+    """Signal and gradient in every layer of random networks, by activation: sliders for depth and gain.
+
+    Each network is a chain of layers f(W h) without biases, W normal with standard deviation gain / √width,
+    its inputs are standard normal. The signal of a layer is the spread of its outputs over the examples (the
+    standard deviation, root mean square over the units). A random gradient of norm 1 by the last layer's
+    outputs is sent back; shown is its norm by each layer's outputs. Both are geometric means over the
+    networks. All activations see the same networks. Spreads below 10⁻¹⁰, mostly rounding, are left out.
+
+    Args:
+        *names: element-wise activations; sigmoid, tanh, ReLU and GELU when none is named.
+        width: units of each layer.
+        networks: how many random networks are measured.
+        examples: inputs, at least 2.
+        depth: the number of layers of the deepest, a multiple of 4; the slider offers each multiple.
+
+    Returns:
+        a chart; ``measured[label]`` holds the decimal logarithms, ``"spread"`` (gains, depth) and
+        ``"gradient"`` (gains, depths, depth), NaN where nothing is shown; ``measured["gains"]`` and
+        ``measured["depths"]`` list what the sliders offer.
+
+    Raises:
+        ValueError: for an unknown activation, one that acts on a vector, or sizes that do not fit.
+    """
+    activations = [_single(name) for name in names or ("sigmoid", "tanh", "relu", "gelu")]
+    if min(width, networks) < 1 or examples < 2 or depth < 4 or depth % 4:
+        raise ValueError(
+            "depth_and_gain needs a positive width and number of networks, 2 examples or more and a depth "
+            f"that 4 divides, got {width}, {networks}, {examples} and {depth}"
+        )
+    gains = [round(0.6 + 0.2 * i, 1) for i in range(18)]
+    depths = [*range(4, depth + 1, 4)]
+    generator = torch.Generator().manual_seed(0)
+    normal = partial(torch.randn, generator=generator, dtype=torch.float64)
+    weights = normal(depth, networks, width, width) / width**0.5
+    start, direction = normal(networks, examples, width), normal(networks, examples, width)
+    direction = direction / direction.norm(dim=(1, 2), keepdim=True)
+    rows, measured = [], {"gains": gains, "depths": depths}
+    for activation in activations:
+        factors = torch.tensor(gains, dtype=torch.float64)
+        spread, gradient = _signal_and_gradient(activation, factors, weights, start, direction)
+        measured[activation.label] = {"spread": spread, "gradient": gradient}
+        for gain, up, down in zip(gains, spread, gradient):
+            row = {"name": activation.label, "gain": gain, "signal": _numbers(up, 2)}
+            rows.append(row | {"gradient": _numbers(down[~down.isnan()], 2)})
+    labels = [activation.label for activation in activations]
+    return _finish(
+        _depth_and_gain_panels(activations, rows, gains, depths),
+        title="Signal and gradient, layer by layer",
+        description=(
+            "Two panels on logarithmic scales. Left, the spread of each layer’s outputs over the examples, "
+            f"right, the gradient that reaches them, in random networks with {', '.join(labels)}. "
+            "Sliders set the number of layers and the gain of the weights; above the panels stand the signal "
+            "of the last layer and the gradient of the first."
+        ),
+        measured=measured,
+    )
+
+
+def _signal_and_gradient(
+    activation: Activation, gains: Tensor, weights: Tensor, start: Tensor, direction: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What chains of layers make of inputs, and of a direction sent back from each fourth layer's outputs.
+
+    Args:
+        activation: the element-wise activation f.
+        gains: (gains,) factors of the weights.
+        weights: (depth, networks, width, width) matrices.
+        start: (networks, examples, width) inputs.
+        direction: (networks, examples, width).
+
+    Returns:
+        decimal logarithms, averaged over the networks: (gains, depth) spreads of the outputs and
+        (gains, depth / 4, depth) norms of the gradient by the outputs, NaN for layers that a chain lacks.
+    """
+    depth, networks = weights.shape[:2]
+    chains, shape = depth // 4, (networks, -1, len(gains), *start.shape[1:])
+    gains = gains[:, None, None]
+    h, slopes, spreads = start[:, None].expand(-1, len(gains), -1, -1), [], []
+    for weight in weights:
+        rows = h.flatten(1, 2) @ weight.mT  # one product a network: much faster than many small ones
+        h, slope = value_and_slope(activation, gains * rows.view(h.shape))
+        slopes.append(slope[:, None])
+        spreads.append(h.var(dim=2, correction=0).mean(dim=2).sqrt())
+    gradient = torch.full((chains, len(gains), depth), torch.nan, dtype=h.dtype)
+    sent = h.new_empty(networks, 0, *h.shape[1:])  # one direction for each chain that has begun
+    for layer in reversed(range(depth)):
+        if layer % 4 == 3:
+            sent = torch.cat([direction[:, None, None].expand_as(h[:, None]), sent], dim=1)
+        gradient[layer // 4 :, :, layer] = sent.norm(dim=(3, 4)).log10().mean(dim=0)
+        rows = (sent * slopes[layer]).flatten(1, 3)
+        sent = gains * (rows @ weights[layer]).view(shape)
+    spread = torch.stack(spreads, dim=2).log10().mean(dim=0)
+    return spread.where(spread > _ROUNDED, torch.nan), gradient.movedim(1, 0)
+
+
+def _depth_and_gain_panels(
+    activations: Sequence[Activation],
+    rows: list[dict[str, object]],
+    gains: Sequence[float],
+    depths: Sequence[int],
+) -> list[alt.LayerChart]:
+    labels, look = [activation.label for activation in activations], _look(activations)
+    depth = alt.param(name="depth", value=16, bind=_slider(depths[0], depths[-1], 4, "Number of layers"))
+    gain = alt.param(name="gain", value=1.0, bind=_slider(gains[0], gains[-1], 0.2, "Gain of the weights"))
+    places = {
+        "signal": ([depths[-1]] * depths[-1], range(1, depths[-1] + 1)),
+        "gradient": ([d for d in depths for _ in range(d)], [n for d in depths for n in range(1, d + 1)]),
+    }
+    powers = {-20: "10⁻²⁰", -15: "10⁻¹⁵", -10: "10⁻¹⁰", -5: "10⁻⁵", 0: "1", 5: "10⁵", 10: "10¹⁰"}
+    named = f"{ {str(power): text for power, text in powers.items()} }[datum.value]".strip()
+    x = alt.X("layer:Q", title="layer", scale=alt.Scale(domain=[0, depths[-1]], nice=False))
+    chosen = alt.Chart(_inline(rows)).transform_filter("abs(datum.gain - gain) < 1e-6")
+    panels = []
+    for key, where, title, low in (
+        ("signal", "depth", "spread of the outputs", _ROUNDED),
+        ("gradient", "1", "gradient of the outputs", -20),
+    ):
+        placed = chosen.transform_calculate(of=f"{key}_depths", layer=f"{key}_layers")
+        every = _unpacked(placed, "of", "layer", key)
+        shown = "datum.layer <= depth" if key == "signal" else "datum.of == depth"
+        line = every.transform_filter(shown)
+        y = alt.Y(
+            f"{key}:Q",
+            scale=alt.Scale(domain=[low, 12], nice=False),
+            axis=alt.Axis(values=[power for power in powers if power >= low], labelExpr=named, title=None),
+        )
+        here = line.transform_filter(f"datum.layer == {where}")
+        number = f"isValid(datum.{key}) ? format(pow(10, datum.{key}), '.1e') : 'below 1e-10'"
+        text = f"datum.name + ', layer ' + datum.layer + ':  ' + ({number})"
+        panels.append(
+            alt.layer(
+                line.mark_line(clip=True, strokeWidth=2).encode(x, y, **look),
+                here.mark_point(filled=True, size=60, opacity=1, clip=True).encode(x, y, color=look["color"]),
+                *_reading(key, here, text, f"indexof({labels}, datum.name)", len(labels), look),
+                title=title,
+            )
+        )
+    positions = [
+        alt.param(name=f"{key}_{name}", value=" ".join(map(str, numbers)))
+        for key, pair in places.items()
+        for name, numbers in zip(("depths", "layers"), pair)
+    ]
+    panels[0] = panels[0].add_params(depth, gain, *positions)
+    return panels
 
 
 def relu_interpolant(function: Callable[[Tensor], Tensor], knots: Tensor) -> Callable[[Tensor], Tensor]:
