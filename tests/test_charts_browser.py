@@ -26,6 +26,7 @@ NAMES = (
     "decision_boundary",
     "softmax_temperature",
     "gates",
+    "dying_units",
 )
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 CONF = """
@@ -276,6 +277,18 @@ def test_decision_boundary_by_keyboard(page, charts):
         press(page, chart, "Training step", *keys)
         shown = [float(number) for number in re.findall(r"accuracy ([\d.]+\d)", reading(chart))]
         assert shown == pytest.approx([measured["Tanh"][frame], measured["linear"][frame]], abs=0.0006)
+
+
+def test_dying_units_by_keyboard(page, charts):
+    chart, measured = chart_of(page, "dying_units"), charts["dying_units"].measured
+    for keys, at in (([], (2, 0)), (["ArrowRight"], (2, 1)), (["End"], (2, 4))):
+        press(page, chart, "Share of the mean subtracted", *keys)
+        shown = [float(number) for number in re.findall(r"at the end: +([\d.]+\d)", reading(chart))]
+        wanted = [measured[key][at].mean(0)[-1].item() for key in ("dead", "accuracy")]
+        assert shown == pytest.approx(wanted, abs=0.006)
+    press(page, chart, "Learning rate", "End")
+    wanted = measured["dead"][7, 4].mean(0)[-1].item()
+    assert f"dead units at the end: {wanted:.2f}" in re.sub(" +", " ", reading(chart))
 
 
 def test_tab_reaches_every_control_in_order(page):

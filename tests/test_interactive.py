@@ -16,6 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nonlinearity import catalog, interactive, plotting
+from nonlinearity.data import digits
+from nonlinearity.models import mlp
+from nonlinearity.probes import inspect_units
+from nonlinearity.training import accuracy
 
 ROOT = Path(__file__).parents[1]
 CHARTS = (
@@ -27,6 +31,7 @@ CHARTS = (
     "decision_boundary",
     "softmax_temperature",
     "gates",
+    "dying_units",
 )
 
 
@@ -366,6 +371,7 @@ def test_levels_follow_the_accuracy():
         interactive.explorer,
         interactive.depth_chain,
         interactive.depth_and_gain,
+        interactive.dying_units,
         interactive.decision_boundary,
     ],
 )
@@ -401,6 +407,60 @@ def test_gates_hold_what_torch_computes(data):
     at = numbers(params("gates")["positions"]["value"]).index(tenths / 10)
     assert numbers(row["f"])[at] == pytest.approx(value.item(), abs=0.51e-4)
     assert numbers(row["slope"])[at] == pytest.approx(slope[1].item(), abs=0.51e-4)
+
+
+# --- dying units ---
+
+
+def test_dying_units_are_those_of_plain_training():
+    """One of the chart's networks, trained by torch's own optimiser."""
+    data, measured = digits(), chart("dying_units").measured
+    x = data.x_train - 0.25 * data.x_train.mean(0)
+    torch.manual_seed(1)
+    model = mlp((64, 64, 10), "relu")
+    optimizer = torch.optim.SGD(model.parameters(), lr=2.0)
+    batches = torch.randint(len(x), (80, 32), generator=torch.Generator().manual_seed(1))
+    dead, right = [], []
+    for step in range(41):
+        if step in measured["steps"]:
+            dead.append(inspect_units(model, x)["1"].dead_rate)
+            right.append(accuracy(model, data.x_test - 0.25 * data.x_train.mean(0), data.y_test))
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(x[batches[step]]), data.y_train[batches[step]]).backward()
+        optimizer.step()
+    at = measured["rates"].index(2.0), measured["shares"].index(0.25), 1
+    # Rounding grows as the training goes on, so the last steps may differ.
+    for key, found in (("dead", dead), ("accuracy", right)):
+        assert measured[key][at][:5].tolist() == pytest.approx(found[:5], abs=0.02), key
+        assert measured[key][at][:7].tolist() == pytest.approx(found, abs=0.1), key
+
+
+def test_dying_units_shows_what_the_page_says():
+    measured = chart("dying_units").measured
+    dead = measured["dead"].mean(2)[..., -1]  # rates × shares of the mean
+    assert dead[measured["rates"].index(1.5), 0] > 0.5 > 0.35 > dead[measured["rates"].index(1.5), 1]
+    assert dead[-1, 0] > 0.7 > 0.15 > dead[:, 3:].max()
+
+
+@given(st.data())
+def test_dying_units_shows_what_it_measured(data):
+    measured = chart("dying_units").measured
+    row = data.draw(st.sampled_from(rows("dying_units", "rate")))
+    at = measured["rates"].index(row["rate"]), measured["shares"].index(row["share"])
+    for key in ("dead", "accuracy"):
+        networks = measured[key][at]
+        for end, expected in (
+            ("low", networks.amin(0)),
+            ("mean", networks.mean(0)),
+            ("high", networks.amax(0)),
+        ):
+            assert numbers(row[f"{key}_{end}"]) == pytest.approx(expected.tolist(), abs=0.51e-3)
+
+
+def test_dying_units_leaves_the_random_numbers_alone():
+    state = torch.get_rng_state()
+    interactive.dying_units("tanh")
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize(

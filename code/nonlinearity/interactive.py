@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from nonlinearity import catalog, models, plotting
 from nonlinearity.catalog import Activation
-from nonlinearity.data import moons
+from nonlinearity.data import Split, digits, moons
 from nonlinearity.plotting import CLASS_COLOURS
 from nonlinearity.properties import measure, value_and_slope
 
@@ -49,6 +49,7 @@ _WIDTH, _HEIGHT = 700, 230  # of a whole chart and of each panel, in pixels, whe
 _ROUNDED = -10  # the power of ten below which differences of numbers near 1 are mostly rounding
 _GAP = 0.002  # between the points on either side of a kink
 _CELLS = 30  # a side of the grid that shows a decision
+_SNAPSHOTS = (0, 1, 2, 5, 10, 20, 40, 80)  # the steps at which dead units are counted
 _SURFACE = ["#a9cfe8", "#f7f7f7", "#f3bd9b"]
 _CONFIG = {
     "background": "white",
@@ -1011,3 +1012,123 @@ def gates(*names: str) -> InteractiveChart:
             "their slopes with respect to b. Sliders set a and b; above each panel stand the numbers there."
         ),
     )
+
+
+def dying_units(activation: str = "relu") -> InteractiveChart:
+    """Units die while networks learn the digits: sliders for the learning rate and for centring the inputs.
+
+    Perceptrons of 64-64-10 units see pixels from 0 to 1, minus a share of each pixel's mean, and take 80
+    steps of plain gradient descent on batches of 32. Each setting trains the same three networks on the same
+    batches. Shown are their mean and a band from the lowest to the highest. A unit is dead when its slope is
+    exactly 0 for every training image; the accuracy is that on the test images.
+
+    Args:
+        activation: an element-wise activation.
+
+    Returns:
+        a chart; ``measured`` lists the ``"rates"``, the ``"shares"`` of the mean that are subtracted and the
+        ``"steps"``; its ``"dead"`` and ``"accuracy"`` are (rates, shares, networks, steps).
+
+    Raises:
+        ValueError: for an unknown activation or one that acts on a vector.
+    """
+    chosen = _single(activation)
+    rates, shares = [i / 2 for i in range(1, 9)], [i / 4 for i in range(5)]
+    data = digits()
+    every = [_train_on_digits(data, chosen, rate, shares, networks=3) for rate in rates]
+    measured = {key: torch.stack(part) for key, part in zip(("dead", "accuracy"), zip(*every))}
+    rows = []
+    for i, rate in enumerate(rates):
+        for j, share in enumerate(shares):
+            row = {"rate": rate, "share": share}
+            for key, values in measured.items():
+                each = values[i, j]
+                ends = {"low": each.amin(0), "mean": each.mean(0), "high": each.amax(0)}
+                row |= {f"{key}_{end}": _numbers(value, 3) for end, value in ends.items()}
+            rows.append(row)
+    steps, label = [*_SNAPSHOTS], chosen.label
+    controls = [
+        alt.param(name="rate", value=1.5, bind=_slider(rates[0], rates[-1], 0.5, "Learning rate")),
+        alt.param(name="share", value=0.0, bind=_slider(0.0, 1.0, 0.25, "Share of the mean subtracted")),
+        alt.param(name="snapshots", value=" ".join(map(str, steps))),
+    ]
+    now = (
+        alt.Chart(_inline(rows))
+        .transform_filter("datum.rate == rate && datum.share == share")
+        .transform_calculate(step="snapshots")
+    )
+    horizontal = alt.X("step:Q", title="step", scale=alt.Scale(domain=[0, steps[-1]], nice=False))
+    colour = str(plotting.style(chosen.name)["color"])
+    panels = []
+    for key, title in (("dead", "dead units"), ("accuracy", "test accuracy")):
+        low, mean, high = (f"{key}_{end}" for end in ("low", "mean", "high"))
+        curve = _unpacked(now, "step", low, mean, high)
+        y = {"title": None, "scale": alt.Scale(domain=[0, 1], nice=False)}
+        text = f"'{title} at the end:  ' + format(datum.{mean}, '.2f')"
+        panels.append(
+            alt.layer(
+                curve.mark_area(opacity=0.18, color=colour).encode(
+                    horizontal, alt.Y(f"{low}:Q", **y), alt.Y2(f"{high}:Q")
+                ),
+                curve.mark_line(color=colour, strokeWidth=2, point={"color": colour, "size": 20}).encode(
+                    horizontal, alt.Y(f"{mean}:Q", **y)
+                ),
+                _heading(key, curve.transform_filter(f"datum.step == {steps[-1]}"), text),
+                title=title,
+            )
+        )
+    panels[0] = panels[0].add_params(*controls)
+    return _finish(
+        panels,
+        title="What kills a unit",
+        subtitle=["three networks: mean, and a band", "from the lowest to the highest"],
+        description=(
+            f"Left, the share of dead {label} units during {steps[-1]} steps of gradient descent on the "
+            "digits; right, the accuracy on the test images. Sliders set the learning rate and how much of "
+            "each pixel’s mean is subtracted; above the panels stand the values at the end."
+        ),
+        measured={"rates": rates, "shares": shares, "steps": steps} | measured,
+    )
+
+
+def _train_on_digits(
+    data: Split, activation: Activation, rate: float, shares: Sequence[float], networks: int
+) -> tuple[Tensor, Tensor]:
+    """Train networks by gradient descent, one for each share of the mean and each seed, all at once.
+
+    Returns:
+        the share of dead units on the training images and the accuracy on the test images, both
+        (shares, networks, snapshots).
+    """
+    batches, start = [], []
+    with torch.random.fork_rng():  # the notebook's own random numbers stay as they were
+        for seed in range(networks):
+            generator = torch.Generator().manual_seed(seed)
+            batches.append(torch.randint(len(data.x_train), (_SNAPSHOTS[-1], 32), generator=generator))
+            torch.manual_seed(seed)
+            start.append([parameter.detach() for parameter in models.mlp((64, 64, 10), None).parameters()])
+    order = torch.stack(batches * len(shares), dim=1)  # (steps, models, 32)
+    weights = [torch.stack(part * len(shares)).requires_grad_() for part in zip(*start)]
+    shift = torch.tensor(shares).repeat_interleave(networks)[:, None, None] * data.x_train.mean(0)
+
+    def sums(x: Tensor) -> Tensor:
+        return torch.baddbmm(weights[1][:, None], x - shift, weights[0].mT)
+
+    def logits(hidden: Tensor) -> Tensor:
+        return torch.baddbmm(weights[3][:, None], activation(hidden), weights[2].mT)
+
+    dead, right = [], []
+    for step in range(_SNAPSHOTS[-1] + 1):
+        if step in _SNAPSHOTS:
+            with torch.no_grad():
+                slope = value_and_slope(activation, sums(data.x_train))[1]
+                dead.append((slope.abs().amax(1) == 0).float().mean(1))
+                right.append((logits(sums(data.x_test)).argmax(2) == data.y_test).float().mean(1))
+        if step < _SNAPSHOTS[-1]:
+            x, y = data.x_train[order[step]], data.y_train[order[step]]
+            loss = F.cross_entropy(logits(sums(x)).flatten(0, 1), y.flatten(), reduction="sum") / y.shape[1]
+            gradients = torch.autograd.grad(loss, weights)  # of each model by its own weights
+            with torch.no_grad():
+                for weight, gradient in zip(weights, gradients):
+                    weight -= rate * gradient
+    return tuple(torch.stack(part, dim=1).unflatten(0, (len(shares), networks)) for part in (dead, right))
