@@ -20,6 +20,9 @@ from torch import nn
 
 from nonlinearity import beyond, catalog
 from nonlinearity.catalog import CATALOG
+from nonlinearity.models import FunctionalMLP, mlp
+from nonlinearity.probes import record_inputs
+from nonlinearity.properties import at_a_glance
 
 # torch's module for each name and, where it has parameters, two settings of them.
 MODULES = {
@@ -532,3 +535,156 @@ def test_an_activation_outside_the_catalogue_can_be_pickled_too():
     assert (copied.name, copied.function, copied.parameters, copied.source) == (
         "sine", torch.sin, {}, "somebody",
     )  # fmt: skip
+
+
+# --- activations of one's own: functions of torch that the catalogue lacks ------------------------------
+
+
+def wave(x, frequency=1.0):
+    return torch.sin(frequency * x)
+
+
+class Wave(nn.Module):
+    def __init__(self, frequency=1.0):
+        super().__init__()
+        self.frequency = nn.Parameter(torch.tensor(float(frequency)))
+
+    def forward(self, x):
+        return torch.sin(self.frequency * x)
+
+
+class Bell(nn.Module):
+    def forward(self, x):
+        return torch.exp(-x.square())
+
+
+WAVE = catalog.Activation("wave", Wave, wave, r"\sin(\omega x)", {"frequency": 1.0})
+BELL = catalog.Activation("bell", Bell, Bell(), "e^{-x^2}")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays_registered():
+    yield
+    assert not catalog.registered()
+
+
+def test_registered_activation_is_found_used_and_made_like_any_other():
+    x = torch.linspace(-5, 5, 101, dtype=torch.float64)
+    with catalog.register(WAVE) as entry:
+        assert entry is catalog.get("wave") is catalog.get("Wave") is WAVE
+        found = value_and_gradient(partial(catalog.get("wave"), frequency=2.0), x)
+        torch.testing.assert_close(found, value_and_gradient(lambda x: torch.sin(2 * x), x))
+        made = catalog.get("wave").make(frequency=0.5)
+        assert made.frequency.item() == 0.5
+        torch.testing.assert_close(made(x), torch.sin(0.5 * x))
+        assert (entry.learnable, entry.spellings, entry.in_torch) == (("frequency",), (), False)
+        with pytest.raises(TypeError, match=r"^Wave has no parameter 'phase'; it has frequency$"):
+            entry(x, phase=1.0)
+
+
+def test_every_tool_takes_a_registered_name():
+    torch.manual_seed(0)
+    x = torch.randn(6, 3)
+    with catalog.register(WAVE), catalog.register(BELL):
+        model = mlp((3, 4, 4, 2), "wave")
+        first, _, second, _, last = model
+        torch.testing.assert_close(model(x), last(torch.sin(second(torch.sin(first(x))))))
+        functional = FunctionalMLP((3, 4, 2), "bell")
+        hidden, out = functional.layers
+        torch.testing.assert_close(functional(x), out(torch.exp(-(hidden(x) ** 2))))
+        with record_inputs(model) as inputs:
+            model(x)
+        torch.testing.assert_close(inputs["1"], first(x))
+        measured = dict(at_a_glance("Bell").itertuples(index=False))
+        assert (measured["range"], measured["f(0)"], measured["saturates"]) == ("0 … 1", "1", "both")
+
+
+def test_elementwise_gives_registered_ones_last_and_only_beyond_torch():
+    row = dataclasses.replace(BELL, name="row", module=None, elementwise=False)
+    before = catalog.elementwise(), catalog.elementwise(beyond_torch=True)
+    with catalog.register(WAVE), catalog.register(row), catalog.register(BELL):
+        assert catalog.elementwise() == before[0]
+        assert catalog.elementwise(beyond_torch=True) == (*before[1], WAVE, BELL)
+    assert (catalog.elementwise(), catalog.elementwise(beyond_torch=True)) == before
+
+
+def test_registration_ends_with_its_block_by_an_error_too():
+    with pytest.raises(ZeroDivisionError), catalog.register(WAVE):
+        raise ZeroDivisionError
+    with pytest.raises(ValueError, match="unknown activation 'wave'"):
+        catalog.get("wave")
+    with catalog.register(WAVE):
+        catalog.unregister("wave")  # before the block ends
+
+
+def test_registration_without_a_block_stays_until_it_is_taken_back():
+    assert str(catalog.register(WAVE)) == "wave is registered"
+    assert catalog.get("wave") is WAVE
+    catalog.unregister("Wave")
+    with pytest.raises(ValueError, match="unknown activation 'wave'"):
+        catalog.get("wave")
+
+
+def test_each_keeps_its_place_and_a_free_place_is_taken_first():
+    with catalog.register(BELL):
+        catalog.register(WAVE)
+        assert catalog.registered() == {"bell": 0, "wave": 1}
+    assert catalog.registered() == {"wave": 1}
+    with catalog.register(BELL):
+        assert catalog.registered() == {"bell": 0, "wave": 1}
+        catalog.unregister("wave")
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (dataclasses.replace(BELL, name="relu"), "the name 'relu' is taken: 'relu' is in the catalogue"),
+        (dataclasses.replace(BELL, name="ReLU"), "the name 'ReLU' is taken: 'relu' is in the catalogue"),
+        (
+            dataclasses.replace(BELL, module=nn.GELU),
+            "the name 'GELU' is taken: 'gelu' is in the catalogue",
+        ),
+        (dataclasses.replace(BELL, name="dropout"), "the name 'dropout' is taken: torch has F.dropout"),
+        (WAVE, "the name 'wave' is taken: 'wave' can be taken out by unregister"),
+        (
+            dataclasses.replace(WAVE, name="other"),
+            "the name 'Wave' is taken: 'wave' can be taken out by unregister",
+        ),
+    ],
+)
+def test_taken_name_is_refused_and_named(entry, message):
+    with catalog.register(WAVE):
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            catalog.register(entry)
+        assert catalog.registered() == {"wave": 0}
+
+
+@pytest.mark.parametrize("wrong", [torch.sin, Wave, "wave", None])
+def test_only_an_activation_can_be_registered(wrong):
+    with pytest.raises(TypeError, match=r"^only an Activation can be registered, got "):
+        catalog.register(wrong)
+
+
+def test_hints_name_registered_ones():
+    with catalog.register(WAVE):
+        with pytest.raises(ValueError, match=r"unknown activation 'wav'; did you mean 'wave' or 'Wave'"):
+            catalog.get("wav")
+        with pytest.raises(ValueError, match=r"known: relu, .*, reglu, wave$"):
+            catalog.get("???")
+
+
+def test_what_was_not_registered_cannot_be_taken_out():
+    with pytest.raises(ValueError, match=r"^'relu' was not registered: it belongs to the catalogue$"):
+        catalog.unregister("relu")
+    with pytest.raises(ValueError, match="unknown activation 'wave'"):
+        catalog.unregister("wave")
+
+
+def test_registered_activation_is_pickled_by_its_parts():
+    """A worker process has not registered it."""
+    with catalog.register(WAVE):
+        pickled = pickle.dumps(WAVE)
+    copied = pickle.loads(pickled)
+    x = torch.linspace(-2, 2, 9)
+    assert (copied.name, copied.module, dict(copied.parameters)) == ("wave", Wave, {"frequency": 1.0})
+    assert torch.equal(copied(x, frequency=3.0), torch.sin(3 * x))

@@ -1,5 +1,7 @@
 """The figures draw what torch computes, on the same axes, in colours and dashes that can be told apart."""
 
+from contextlib import ExitStack
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -66,6 +68,51 @@ def test_contrast_formula_gives_the_known_ratios():
 )
 def test_every_line_stands_out_from_white(colour):
     assert contrast_on_white(colour) >= 3
+
+
+@pytest.fixture
+def registered():
+    """Eight activations of one's own."""
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(
+                catalog.register(catalog.Activation(f"atan_{n}", None, torch.atan, r"\arctan x"))
+            )
+            for n in range(8)
+        ]
+
+
+def test_registered_activations_have_a_colour_of_their_own_and_each_its_dashes(registered):
+    looks = [style(activation.name) for activation in registered]
+    (colour,) = {look["color"] for look in looks}
+    assert colour not in {style(a.name)["color"] for a in catalog.CATALOG}
+    assert contrast_on_white(colour) >= 3
+    assert len({look["linestyle"] for look in looks}) == len(looks)
+    assert [look["label"] for look in looks] == [activation.name for activation in registered]
+    nearest = min(
+        np.linalg.norm(np.subtract(to_rgb(colour), to_rgb(style(a.name)["color"]))) for a in catalog.CATALOG
+    )
+    assert nearest > 0.25
+
+
+def test_registered_activation_keeps_its_look_when_another_goes():
+    catalog.register(catalog.Activation("first", None, torch.atan, r"\arctan x"))
+    with catalog.register(catalog.Activation("second", None, torch.atan, r"\arctan x")):
+        before = style("second")
+        catalog.unregister("first")
+        assert style("second") == before
+
+
+def test_registered_activation_is_drawn(registered):
+    """torch.atan is the oracle, and its slope 1 / (1 + x²)."""
+    figure = plot_activation("relu", "atan_3")
+    left, right = ([line.get_xydata().T for line in axes.get_lines()[:2]] for axes in figure.axes)
+    x = torch.linspace(-4, 4, 1601, dtype=torch.float64)
+    np.testing.assert_allclose(left[1][1], torch.atan(x))
+    np.testing.assert_allclose(right[1][1], 1 / (1 + x**2))
+    (panel,) = plotting.plot_gallery("atan_3", columns=1).axes
+    np.testing.assert_allclose(panel.get_lines()[1].get_ydata(), torch.atan(x))
+    assert panel.get_lines()[1].get_color() == style("atan_3")["color"]
 
 
 def test_style_sheet_draws_with_the_same_colours_on_white():

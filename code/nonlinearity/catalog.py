@@ -1,12 +1,13 @@
 """Every activation in ``torch.nn`` and ``torch.nn.functional``, and those that torch lacks, named once.
 
 Tables, plots, tests and pages read this catalogue; a fact about an activation that is
-written down anywhere else is a fact that can drift.
+written down anywhere else is a fact that can drift. ``register`` adds one of your own while a program runs.
 """
 
 import difflib
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -54,7 +55,10 @@ class Activation:
         object.__setattr__(self, "parameters", MappingProxyType(dict(self.parameters)))
 
     def __reduce__(self) -> tuple:
-        """Pickled and copied by name, so that an activation of the catalogue stays the one object it is."""
+        """Pickled and copied by name, so that an activation of the catalogue stays the one object it is.
+
+        One that was registered goes by its parts: another process has not registered it.
+        """
         if self in CATALOG:
             return get, (self.name,)
         parts = (self.name, self.module, self.function, self.formula, dict(self.parameters))
@@ -305,7 +309,86 @@ CATALOG: tuple[Activation, ...] = (
     ),
 )  # fmt: skip
 
-_BY_NAME = {activation.name: activation for activation in CATALOG}
+# Those that were registered. A place that was given back stays as None until the next one takes it, so that
+# each keeps its place, and with it its look in figures.
+_REGISTERED: list[Activation | None] = []
+
+
+class _Registration(AbstractContextManager[Activation]):
+    """What ``register`` gives back; only a ``with`` makes use of it."""
+
+    def __init__(self, activation: Activation) -> None:
+        self._activation = activation
+
+    def __enter__(self) -> Activation:
+        return self._activation
+
+    def __exit__(self, *_: object) -> None:
+        if self._activation in _REGISTERED:
+            unregister(self._activation.name)
+
+    def __repr__(self) -> str:
+        return f"{self._activation.name} is registered"
+
+
+def register(activation: Activation) -> AbstractContextManager[Activation]:
+    """Add an activation of your own to the catalogue, so that every tool of the course accepts its name.
+
+    It stays until ``unregister`` or, in ``with catalog.register(activation):``, to the end of the block. It
+    is known in this process only; where work goes to others, pass its ``make`` in place of its name.
+
+    Args:
+        activation: one whose name, and whose module's name, neither the catalogue nor
+            ``torch.nn.functional`` has.
+
+    Returns:
+        a context manager that gives the activation and takes it out again; it may be ignored.
+
+    Raises:
+        TypeError: for what is no ``Activation``.
+        ValueError: for a name that is taken.
+    """
+    if not isinstance(activation, Activation):
+        raise TypeError(f"only an Activation can be registered, got {activation!r}")
+    by_spelling = _by_spelling()
+    for name in (activation.name, activation.label):
+        if name in by_spelling:
+            owner = by_spelling[name]
+            how = "is in the catalogue" if owner in CATALOG else "can be taken out by unregister"
+            raise ValueError(f"the name {name!r} is taken: {owner.name!r} {how}")
+    if activation.functional:  # every table would take torch's function for this one
+        raise ValueError(f"the name {activation.name!r} is taken: torch has {activation.functional}")
+    if None in _REGISTERED:
+        _REGISTERED[_REGISTERED.index(None)] = activation
+    else:
+        _REGISTERED.append(activation)
+    return _Registration(activation)
+
+
+def unregister(name: str) -> None:
+    """Take out an activation that was registered.
+
+    Raises:
+        ValueError: for an unknown name, or one that belongs to the catalogue.
+    """
+    activation = get(name)
+    if activation in CATALOG:
+        raise ValueError(f"{name!r} was not registered: it belongs to the catalogue")
+    _REGISTERED[_REGISTERED.index(activation)] = None
+
+
+def registered() -> Mapping[str, int]:
+    """The names of the activations that were registered, each with its place: 0 for the first."""
+    return {activation.name: place for place, activation in enumerate(_REGISTERED) if activation is not None}
+
+
+def _known() -> tuple[Activation, ...]:
+    return (*CATALOG, *(activation for activation in _REGISTERED if activation is not None))
+
+
+def _by_spelling() -> dict[str, Activation]:
+    known = _known()
+    return {a.name: a for a in known} | {a.label: a for a in known}
 
 
 def get(name: str) -> Activation:
@@ -314,10 +397,11 @@ def get(name: str) -> Activation:
     Raises:
         ValueError: for an unknown name; the message lists the nearest known ones.
     """
-    by_spelling = _BY_NAME | {activation.label: activation for activation in CATALOG}
+    by_spelling = _by_spelling()
     if name not in by_spelling:
         near = difflib.get_close_matches(str(name), by_spelling, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(_BY_NAME)}"
+        known = ", ".join(activation.name for activation in _known())
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {known}"
         raise ValueError(f"unknown activation {name!r}; {hint}")
     return by_spelling[name]
 
@@ -326,6 +410,6 @@ def elementwise(*, beyond_torch: bool = False) -> tuple[Activation, ...]:
     """The activations that act on each number alone, in the catalogue's order.
 
     Args:
-        beyond_torch: whether to give those as well that torch does not have.
+        beyond_torch: whether to give those as well that torch does not have, the registered ones last.
     """
-    return tuple(a for a in CATALOG if a.elementwise and (a.in_torch or beyond_torch))
+    return tuple(a for a in _known() if a.elementwise and (a.in_torch or beyond_torch))

@@ -45,6 +45,7 @@ _STYLES = {
     "geglu": (_HUES["pink"], (0, (3, 3))),
     "reglu": (_HUES["blue"], (0, (1.5, 1.5))),
 }
+_OF_REGISTERED = "#6A3D9A"  # violet, which no activation of the catalogue has
 
 #: The two classes of a toy data set, as point colours and as paler surface colours.
 CLASS_COLOURS = ("#0072B2", "#D55E00")
@@ -64,8 +65,14 @@ def style(name: str) -> dict[str, object]:
         ValueError: for an unknown activation.
     """
     activation = catalog.get(name)
-    colour, dashes = _STYLES[activation.name]
+    place = catalog.registered().get(activation.name)
+    colour, dashes = _STYLES[activation.name] if place is None else (_OF_REGISTERED, _dashes(place))
     return {"color": colour, "linestyle": dashes, "label": activation.label}
+
+
+def _dashes(place: int) -> tuple[float, tuple[float, ...]]:
+    """Dashes that no smaller place has: the usual ones, then longer and longer ones."""
+    return _DASHES[place] if place < len(_DASHES) else (0, (2.0 * place, 2.0))
 
 
 def plot_activation(*names: str) -> Figure:
