@@ -11,26 +11,34 @@ import pytest
 from bs4 import BeautifulSoup
 
 ROOT = Path(__file__).parent.parent
-INDEX = "# A small course\n\nThe first paragraph of this page stands for all of it.\n\n{formula}\n"
+INDEX = "# A small course\n\nThe first paragraph of this page stands for all of it.\n\n{formula}\n\n{table}\n"
+TABLE = "```{claims} A topic\n```"
+CLAIMS = """topic,claim,verdict,found,cell
+A topic,"It is $x, y$.",false,"It is `z`, not $x$.",set-up
+Another,Nothing.,true,Something.,set-up
+"""
 NOTEBOOK = nbformat.v4.new_notebook(
     metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
     cells=[
         nbformat.v4.new_markdown_cell(
             "# A notebook\n\nIts first paragraph has to be of some length.\n\n> **Trap.** A trap."
         ),
-        nbformat.v4.new_code_cell("from nonlinearity import setup\n\nsetup()", execution_count=1),
+        nbformat.v4.new_code_cell(
+            "from nonlinearity import setup\n\nsetup()", execution_count=1, metadata={"name": "set-up"}
+        ),
     ],
 )
 
 
-def build(folder: Path, formula: str = "$$y = x$$", address: str = "") -> subprocess.CompletedProcess:
+def build(folder: Path, formula="$$y = x$$", address="", claims=CLAIMS) -> subprocess.CompletedProcess:
     """Build a book with the course's own configuration."""
     configuration = (ROOT / "_config.yml").read_text(encoding="utf-8")
     empty = 'repository:\n  url: ""'
     assert empty in configuration, "the repository has an address now: change this test"
     (folder / "_config.yml").write_text(configuration.replace(empty, f'repository:\n  url: "{address}"'))
     (folder / "_toc.yml").write_text("format: jb-book\nroot: index\nchapters:\n  - file: page\n")
-    (folder / "index.md").write_text(INDEX.replace("{formula}", formula))
+    (folder / "index.md").write_text(INDEX.replace("{formula}", formula).replace("{table}", TABLE))
+    (folder / "folklore.csv").write_text(claims)
     (folder / "chapters").mkdir()
     (folder / "chapters" / "references.bib").touch()
     nbformat.write(NOTEBOOK, folder / "page.ipynb")
@@ -48,6 +56,12 @@ def test_a_wrong_formula_stops_the_build_and_is_named(tmp_path):
     output = result.stdout + result.stderr
     assert "index: KaTeX parse error" in output
     assert r"\nosuchmacro" in output
+
+
+def test_a_claim_that_leads_to_no_cell_stops_the_build_and_is_named(tmp_path):
+    result = build(tmp_path, claims=CLAIMS.replace("set-up", "no-such-cell"))
+    assert result.returncode != 0
+    assert "no-such-cell" in result.stdout + result.stderr
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +115,13 @@ def test_the_copy_for_colab_installs_the_helper_package_first(published):
 def test_a_quote_becomes_a_callout(published):
     callout = head(published / "page.html").select_one(".admonition.trap")
     assert [part.get_text() for part in callout.find_all("p")] == ["Trap", "A trap."]
+
+
+def test_a_claim_leads_to_the_very_cell_that_shows_it(published):
+    table = head(published / "index.html").select_one(".claims table")
+    claim, verdict, found = table.select("tbody td")
+    # KaTeX gives each formula thrice: as MathML, as its source, and drawn.
+    assert (verdict.get_text(), found.get_text()) == ("false", "It is z, not xxx. Shown here.")
+    assert claim.select_one(".katex")
+    assert table.select_one("a")["href"] == "page.html#set-up"
+    assert "from nonlinearity import setup" in head(published / "page.html").find(id="set-up").get_text()

