@@ -45,7 +45,7 @@ _STYLES = {
     "geglu": (_HUES["pink"], (0, (3, 3))),
     "reglu": (_HUES["blue"], (0, (1.5, 1.5))),
 }
-_OF_REGISTERED = "#6A3D9A"  # violet, which no activation of the catalogue has
+_OF_REGISTERED = "#4B0082"  # indigo, dark enough to stay apart from the blues for every eye
 
 #: The two classes of a toy data set, as point colours and as paler surface colours.
 CLASS_COLOURS = ("#0072B2", "#D55E00")
