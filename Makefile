@@ -2,11 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 NOTEBOOKS := $(shell find chapters -name '*.ipynb' -not -path '*/.ipynb_checkpoints/*')
+# Or a private copy of that folder, with tests that are not public.
+COURSE := assignments
 # One thread a process: two OpenMP threads on two cores spin against each other, ten times slower.
 export OMP_NUM_THREADS = 1
 export PYTHONHASHSEED = 0
 
-.PHONY: book test notebooks bench lab serve lock clean help
+.PHONY: book test notebooks bench lab serve check release collect grade feedback grades.csv lock clean help
 .DEFAULT_GOAL := help
 
 book: .venv/installed  ## build the site from clean, warnings as errors
@@ -33,6 +35,24 @@ serve: .venv/installed  ## build what changed and serve the site on http://local
 	@$(BIN)/jupyter-book build . --quiet
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
 
+check: .venv/installed  ## run an assignment's visible tests before handing it in: NOTEBOOK=its path
+	@$(BIN)/python -m nonlinearity.check "$(NOTEBOOK)"
+
+release: .venv/installed  ## make the students' notebooks from assignments/source (or one: ASSIGNMENT=its name)
+	@$(BIN)/python $(COURSE)/grading.py release $(ASSIGNMENT)
+
+collect: .venv/installed  ## sort what a platform gives out: ASSIGNMENT=, FILES=, DEADLINE=2026-02-01T23:59
+	@$(BIN)/python $(COURSE)/grading.py collect $(ASSIGNMENT) $(FILES) $(if $(DEADLINE),--deadline $(DEADLINE))
+
+grade: .venv/installed  ## grade what was collected, each notebook in a sandbox: ASSIGNMENT=
+	@$(BIN)/python $(COURSE)/grading.py grade $(ASSIGNMENT)
+
+feedback: .venv/installed  ## write what students get back: ASSIGNMENT=
+	@$(BIN)/python $(COURSE)/grading.py feedback $(ASSIGNMENT)
+
+grades.csv: .venv/installed  ## write all marks to assignments/grades.csv
+	@$(BIN)/python $(COURSE)/grading.py grades
+
 lock:  ## write requirements.txt anew from pyproject.toml, in an environment made for it
 	@rm -rf _build/lock && $(PYTHON) -m venv _build/lock
 	@_build/lock/bin/pip install --quiet ".[frameworks,cluster,assignments,book,test,lab]"
@@ -43,7 +63,7 @@ clean:  ## remove the environment and everything built
 	rm -rf .venv _build .pytest_cache .hypothesis .ruff_cache *.egg-info code/*.egg-info
 
 help:
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z.]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 .venv/installed: requirements.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "No $(PYTHON) here. Install Python 3.11 or newer, or name it: make book PYTHON=python3.12"; exit 1; }

@@ -1,0 +1,286 @@
+"""The instructor's commands: release, collect, grade, feedback, grades. ``make`` calls them.
+
+Each works on the folder that holds this file, which is nbgrader's course folder, so a copy of the folder is a
+course of its own.
+"""
+
+import argparse
+import csv
+import json
+import os
+import re
+import secrets
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from nbgrader.api import Gradebook
+
+from collecting import collect
+from marking import GRADEBOOK, reference
+from sandbox import start
+
+ROOT = Path(__file__).parent
+MAX_BYTES = 20_000_000  # of what one student hands in
+GRADER_MEMORY = 4 << 30  # bytes of address space of the process that reads what a student's kernel sends
+PROGRAMS = {"bwrap": "bubblewrap", "prlimit": "util-linux", "setpriv": "util-linux", "timeout": "coreutils"}
+# What nbgrader says when a submission could not be graded → what that means.
+FAILURES = {
+    "DeadKernelError": f"its kernel died: it took over {start.SECONDS} s or too much memory, or ended itself",
+    "Kernel didn't respond": "its kernel did not start",
+    "Timeout waiting for IOPub": "a cell could not be stopped",
+    "MemoryError": "it sends more than the grader can hold",
+    "NotJSONError|JSONDecodeError|ValidationError|RecursionError": "the file is no valid notebook",
+}
+# Feedback shows what a student wrote to whoever opens it. It needs no script and no other server.
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+@dataclass
+class Outcome:
+    """What became of one submission: graded or not, and why a person should look at it."""
+
+    graded: bool
+    reasons: list[str]
+
+
+def release(assignments: list[str]) -> None:
+    """Make ``release/`` from ``source/``, and tell the gradebook of it."""
+    for assignment in assignments:
+        _nbgrader("generate_assignment", assignment, "--force", "--create")
+
+
+def grade(assignment: str, students: list[str]) -> list[str]:
+    """Grade what is in ``submitted/``, each submission in a process and a sandbox of its own.
+
+    Returns:
+        What a person should look at, a line each.
+    """
+    _refuse_to_run_unprotected()
+    release([assignment])
+    outcomes = _read_outcomes(assignment)
+    seed = os.environ.setdefault("GRADING_SEED", str(secrets.randbits(64)))
+    print(f"{assignment}: {len(students)} submissions, fresh inputs from seed {seed}")
+    os.environ["GRADING_DATA"] = str(ROOT / "source" / assignment)
+    (source,) = (ROOT / "source" / assignment).glob("*.ipynb")
+    with tempfile.TemporaryDirectory(prefix="grading-") as folder:
+        expected = Path(folder, "reference.json")
+        expected.write_text(json.dumps(reference(source)))
+        jobs = int(os.environ.get("JOBS", len(os.sched_getaffinity(0))))
+        with ThreadPoolExecutor(jobs) as pool:
+            one = partial(_grade_one, assignment, source.name, expected)
+            for student, outcome in zip(students, pool.map(one, students)):
+                outcomes[student] = outcome
+    _write_outcomes(assignment, outcomes)
+    return [
+        f"{student}: {'graded, but read it' if outcome.graded else 'NOT GRADED'}: {reason}"
+        for student, outcome in sorted(outcomes.items())
+        for reason in outcome.reasons
+        if student in students
+    ]
+
+
+def _refuse_to_run_unprotected() -> None:
+    for program, package in PROGRAMS.items():
+        if not shutil.which(program):
+            sys.exit(
+                f"Nothing was graded: submissions run in a sandbox, and {program} is not here. "
+                f"On Debian: apt-get install {package}"
+            )
+    if os.geteuid() == 0 and os.environ.get("GRADE_AS_ROOT") != "1":
+        sys.exit(
+            "Nothing was graded: root's processes are not limited in number, sandbox or not. Grade as an "
+            "ordinary user, or on a machine that holds nothing else with GRADE_AS_ROOT=1."
+        )
+    probe = subprocess.run(
+        start.command(sys.executable, "-c", "import ipykernel"), capture_output=True, text=True
+    )
+    if probe.returncode:
+        sys.exit(f"Nothing was graded: the sandbox does not start here.\n{probe.stderr}")
+
+
+def _grade_one(assignment: str, notebook: str, expected: Path, student: str) -> Outcome:
+    submission = ROOT / "submitted" / student / assignment
+    shutil.rmtree(ROOT / "autograded" / student / assignment, ignore_errors=True)
+    refusal = _refusal(submission, notebook)
+    if refusal:
+        return Outcome(False, [refusal])
+    reasons = expected.with_name(f"{student}.json")
+    environment = {"GRADING_REFERENCE": str(expected), "GRADING_REASONS": str(reasons)}
+    limited = ["prlimit", f"--as={GRADER_MEMORY}"]
+    done = _run_nbgrader(
+        "autograde", assignment, f"--student={student}", "--force", limited=limited, **environment
+    )
+    log = ROOT / "logs" / assignment / f"{student}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(done.stdout[-1_000_000:], errors="replace")
+    if done.returncode == 0 and reasons.exists():
+        return Outcome(True, json.loads(reasons.read_text()))
+    shutil.rmtree(ROOT / "autograded" / student / assignment, ignore_errors=True)
+    said = (meaning for words, meaning in FAILURES.items() if re.search(words, done.stdout))
+    return Outcome(False, [next(said, f"nbgrader failed, as logs/{assignment}/{student}.log tells")])
+
+
+def _refusal(submission: Path, notebook: str) -> str | None:
+    """Why a submission is not even opened. Nothing that is looked at here is followed or read."""
+    if any(path.is_symlink() for path in (submission.parent, submission)):
+        return "it is a link to somewhere else"
+    files = [Path(folder, name) for folder, _, names in os.walk(submission) for name in names]
+    folders = [Path(folder, name) for folder, names, _ in os.walk(submission) for name in names]
+    modes = {path: path.lstat() for path in (*files, *folders)}
+    if any(stat.S_ISLNK(info.st_mode) for info in modes.values()):
+        return "there is a link to somewhere else in it"
+    if not all(stat.S_ISREG(modes[path].st_mode) for path in files):
+        return "there is something in it that is no plain file"
+    if sum(modes[path].st_size for path in files) > MAX_BYTES:
+        return f"it is larger than {MAX_BYTES // 10**6} MB"
+    if submission / notebook not in files:
+        return f"there is no {notebook} in it"
+    return None
+
+
+def feedback(assignment: str) -> None:
+    """Write into ``feedback/`` what students get back: marks, tests and comments, or why there are none."""
+    if list(ROOT.glob(f"autograded/*/{assignment}")):
+        _nbgrader("generate_feedback", assignment, "--force")
+    for page in ROOT.glob(f"feedback/*/{assignment}/*.html"):
+        meta = f'<head>\n<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        page.write_text(page.read_text().replace("<head>", meta, 1))
+    for student, outcome in _read_outcomes(assignment).items():
+        if not outcome.graded:
+            note = ROOT / "feedback" / student / assignment / "not-graded.txt"
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_text(f"Your notebook could not be graded: {outcome.reasons[0]}.\n")
+
+
+def grades() -> Path:
+    """Write ``grades.csv``: a line for each student and assignment, no score where nothing was graded."""
+    path = ROOT / "grades.csv"
+    columns = ["assignment", "student", "handed_in", "late", "state", "score", "max_score", "for_a_person"]
+    with path.open("w", newline="", encoding="utf-8") as file, Gradebook(GRADEBOOK) as gradebook:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        for assignment in sorted(gradebook.assignments, key=lambda a: a.name):
+            outcomes = _read_outcomes(assignment.name)
+            collected = _read_collected(assignment.name)
+            for student in sorted({*outcomes, *collected, *(s.id for s in gradebook.students)}):
+                row = {"assignment": assignment.name, "student": student, "max_score": assignment.max_score}
+                row |= collected.get(student, {})
+                writer.writerow(row | _result(gradebook, assignment.name, student, outcomes.get(student)))
+    return path
+
+
+def _result(gradebook: Gradebook, assignment: str, student: str, outcome: Outcome | None) -> dict:
+    if outcome is None:
+        handed_in = (ROOT / "submitted" / student / assignment).exists()
+        return {"state": "not graded yet" if handed_in else "nothing handed in"}
+    reasons = list(outcome.reasons)
+    if not outcome.graded:
+        return {"state": "not graded", "for_a_person": "; ".join(reasons)}
+    submission = gradebook.find_submission(assignment, student)
+    if submission.needs_manual_grade:
+        reasons.append("answers wait to be marked by hand")
+    return {"state": "graded", "score": submission.score, "for_a_person": "; ".join(reasons)}
+
+
+def _read_collected(assignment: str) -> dict[str, dict[str, str]]:
+    path = ROOT / "collected" / f"{assignment}.csv"
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row["student"]: {k: row[k] for k in ("handed_in", "late")} for row in csv.DictReader(file)}
+
+
+def _read_outcomes(assignment: str) -> dict[str, Outcome]:
+    path = ROOT / "outcomes" / f"{assignment}.json"
+    read = json.loads(path.read_text()) if path.exists() else {}
+    return {student: Outcome(**outcome) for student, outcome in read.items()}
+
+
+def _write_outcomes(assignment: str, outcomes: dict[str, Outcome]) -> None:
+    path = ROOT / "outcomes" / f"{assignment}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({student: asdict(outcome) for student, outcome in outcomes.items()}, indent=1))
+
+
+def _nbgrader(*arguments: str) -> None:
+    done = _run_nbgrader(*arguments)
+    if done.returncode:
+        sys.exit(f"nbgrader {' '.join(arguments)} failed:\n{done.stdout}")
+
+
+def _run_nbgrader(
+    *arguments: str, limited: tuple[str, ...] = (), **environment: str
+) -> subprocess.CompletedProcess:
+    command = [*limited, sys.executable, "-m", "nbgrader", *arguments]
+    path = (
+        f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # nbgrader calls alembic from there
+    )
+    # Without its configuration nbgrader would go on, and run submissions without a sandbox.
+    strict = {"TRAITLETS_APPLICATION_RAISE_CONFIG_FILE_ERROR": "1"}
+    settings = os.environ | strict | {"PATH": path} | environment
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
+    try:
+        return subprocess.run(
+            command, cwd=ROOT, env=settings, text=True, timeout=start.SECONDS + 120, **streams
+        )
+    except subprocess.TimeoutExpired as expired:
+        return subprocess.CompletedProcess(
+            command, 1, f"{expired.stdout or ''}\nIt was stopped after {expired.timeout} s"
+        )
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command."""
+    parser = argparse.ArgumentParser(prog="grading.py", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("release", help="make release/ from source/").add_argument("assignment", nargs="*")
+    for name, what in (
+        ("grade", "grade what is in submitted/"),
+        ("feedback", "write the pages for the students"),
+    ):
+        command = commands.add_parser(name, help=what)
+        command.add_argument("assignment", choices=_names(ROOT / "source"))
+        if name == "grade":
+            command.add_argument(
+                "--student", action="append", help="only this one; may be given several times"
+            )
+    command = commands.add_parser("collect", help="fill submitted/ from a platform's files")
+    command.add_argument("assignment", choices=_names(ROOT / "source"))
+    command.add_argument("files", nargs="+", type=Path, help="archives or folders, all of them at once")
+    command.add_argument("--deadline", type=datetime.fromisoformat, help="2026-02-01T23:59, in local time")
+    command.add_argument("--pattern", help="regular expression with a group 'student' for the files' names")
+    commands.add_parser("grades", help="write grades.csv")
+    given = parser.parse_args(arguments)
+
+    if given.command == "release":
+        release(given.assignment or _names(ROOT / "source"))
+    elif given.command == "collect":
+        notes = collect(ROOT, given.assignment, given.files, given.deadline, given.pattern)
+        print(*notes, sep="\n")
+    elif given.command == "grade":
+        students = given.student or sorted(
+            path.parent.name for path in ROOT.glob(f"submitted/*/{given.assignment}")
+        )
+        for_a_person = grade(given.assignment, students)
+        print(f"{len(for_a_person)} things for a person to look at", *for_a_person, sep="\n  ")
+    elif given.command == "feedback":
+        feedback(given.assignment)
+    else:
+        print(grades())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
