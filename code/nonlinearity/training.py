@@ -232,7 +232,7 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
         ValueError: for empty data, different lengths, or labels that do not fit the logits.
         TypeError: for data that are no tensors.
     """
-    _check_pair(x, y, "x and y")
+    check_pair(x, y, "x and y")
     parameter = next(model.parameters(), x)
     logits = _predict(model, x.to(parameter.device))
     return _share_right(logits, y.to(parameter.device)).item()
@@ -250,7 +250,7 @@ def evaluate(model: nn.Module, x: Tensor, y: Tensor, loss: Loss) -> tuple[float,
     Raises:
         ValueError, TypeError: as ``fit`` and ``accuracy``.
     """
-    _check_pair(x, y, "x and y")
+    check_pair(x, y, "x and y")
     parameter = next(model.parameters(), x)
     outputs, y = _predict(model, x.to(parameter.device)), y.to(parameter.device)
     right = _share_right(outputs, y).item() if _are_labels(y) else None
@@ -276,20 +276,30 @@ def progress_bar(total: int, progress: bool | None = None, unit: str = "epoch") 
 
 
 def _check(x: Tensor, y: Tensor, loss: Loss, epochs: int, batch_size: int, validation: Data | None) -> None:
-    _check_pair(x, y, "x and y")
+    check_pair(x, y, "x and y")
     if not callable(loss) or isinstance(loss, type):
         raise TypeError(
             f"loss must be a function of outputs and targets: nn.CrossEntropyLoss(); got {loss!r}"
         )
     if validation is not None:
-        _check_pair(*validation, "validation's inputs and targets")
+        check_pair(*validation, "validation's inputs and targets")
     if epochs < 1:
         raise ValueError(f"epochs must be at least 1, got {epochs}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
 
 
-def _check_pair(x: Tensor, y: Tensor, names: str) -> None:
+def check_pair(x: Tensor, y: Tensor, names: str) -> None:
+    """Refuse what are not inputs and targets of the same length.
+
+    Args:
+        x, y: (n, ...) tensors, n at least 1.
+        names: of the two, for the message: ``"x and y"``.
+
+    Raises:
+        ValueError: for empty data or different lengths.
+        TypeError: for data that are no tensors.
+    """
     if not (isinstance(x, Tensor) and isinstance(y, Tensor)):
         raise TypeError(f"{names} must be tensors, got {type(x).__name__} and {type(y).__name__}")
     if len(x) != len(y) or len(x) == 0:
