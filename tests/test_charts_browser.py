@@ -223,7 +223,7 @@ def test_depth_chain_by_keyboard(page, charts):
 
 def test_depth_and_gain_by_keyboard(page, charts):
     chart, measured = chart_of(page, "depth_and_gain"), charts["depth_and_gain"].measured
-    press(page, chart, "Number of layers", "ArrowLeft", "ArrowLeft")
+    press(page, chart, "Number of layers", "ArrowLeft")
     press(page, chart, "Gain of the weights", "ArrowRight", "ArrowRight")
     found = re.findall(r"(\w+), layer (\d+): +([\d.]+e[+-]\d+)", reading(chart))
     assert [(label, int(layer)) for label, layer, _ in found] == [

@@ -257,19 +257,19 @@ def test_depth_chain_shows_what_it_measured():
 
 def test_signal_and_gradient_are_what_autograd_gives():
     torch.manual_seed(0)
-    gains, weights = torch.tensor([0.7, 2.0]).double(), torch.randn(8, 3, 5, 5, dtype=torch.float64)
+    gains, weights = torch.tensor([0.7, 2.0]).double(), torch.randn(16, 3, 5, 5, dtype=torch.float64)
     start, direction = torch.randn(2, 3, 4, 5, dtype=torch.float64)
     tanh = catalog.get("tanh")
     spread, gradient = interactive._signal_and_gradient(tanh, gains, weights, start, direction)
-    assert gradient[:, 0, :4].isfinite().all()
-    assert gradient[:, 0, 4:].isnan().all()
+    assert gradient[:, 0, :8].isfinite().all()
+    assert gradient[:, 0, 8:].isnan().all()
     for i, gain in enumerate(gains):
         outputs = [start.clone().requires_grad_()]
         for weight in weights:
             outputs.append(torch.tanh(outputs[-1] @ (gain * weight).mT))
         stds = torch.stack([h.var(1, correction=0).mean(1).sqrt() for h in outputs[1:]])
         torch.testing.assert_close(spread[i], stds.log10().mean(1))
-        for chain, last in enumerate((4, 8)):
+        for chain, last in enumerate((8, 16)):
             wanted = outputs[1 : last + 1]
             back = torch.autograd.grad((outputs[last] * direction).sum(), wanted, retain_graph=True)
             norms = torch.stack([each.norm(dim=(1, 2)) for each in back])
@@ -278,7 +278,7 @@ def test_signal_and_gradient_are_what_autograd_gives():
 
 def test_depth_and_gain_shows_what_the_page_says():
     measured = chart("depth_and_gain").measured
-    small, he, large = (measured["gains"].index(gain) for gain in (1.0, 1.4, 4.0))
+    small, he, large = (measured["gains"].index(gain) for gain in (1.0, 1.4, 3.4))
     deepest = {
         label: (each["spread"][:, -1], each["gradient"][:, -1, 0])
         for label, each in measured.items()
@@ -469,7 +469,7 @@ def test_dying_units_leaves_the_random_numbers_alone():
         (lambda: interactive.gates("swiglu", "silu"), "silu does not halve a dimension"),
         (lambda: interactive.explorer("relu", "ReLU"), "each activation can be named once, got relu, ReLU"),
         (lambda: interactive.depth_chain("relu", width=0), "must be positive, got 0, 20, 32"),
-        (lambda: interactive.depth_and_gain(depth=10), "a depth that 4 divides, got 64, 3, 8 and 10"),
+        (lambda: interactive.depth_and_gain(depth=12), "a depth that 8 divides, got 64, 3, 8 and 12"),
         (lambda: interactive.hinges(low=1, high=1), "low < high and at least 2 hinges, got 1, 1 and 16"),
         (lambda: interactive.hinges(most=1), "at least 2 hinges"),
         (lambda: interactive.decision_boundary(steps=10, every=3), "every=3 and steps=10"),

@@ -47,6 +47,7 @@ _ROW = 18  # height of one line of a reading, in pixels
 _NONE = "none"
 _WIDTH, _HEIGHT = 700, 230  # of a whole chart and of each panel, in pixels, where no page says otherwise
 _ROUNDED = -10  # the power of ten below which differences of numbers near 1 are mostly rounding
+_CHAIN = 8  # layers that depth_and_gain adds at a time: each depth has its own gradients to store
 _GAP = 0.002  # between the points on either side of a kink
 _CELLS = 30  # a side of the grid that shows a decision
 _SNAPSHOTS = (0, 1, 2, 5, 10, 20, 40, 80)  # the steps at which dead units are counted
@@ -321,7 +322,7 @@ def depth_and_gain(
         width: units of each layer.
         networks: how many random networks are measured.
         examples: inputs, at least 2.
-        depth: the number of layers of the deepest, a multiple of 4; the slider offers each multiple.
+        depth: the number of layers of the deepest, a multiple of 8; the slider offers each multiple.
 
     Returns:
         a chart; ``measured[label]`` holds the decimal logarithms, ``"spread"`` (gains, depth) and
@@ -332,13 +333,13 @@ def depth_and_gain(
         ValueError: for an unknown activation, one that acts on a vector, or sizes that do not fit.
     """
     activations = [_single(name) for name in names or ("sigmoid", "tanh", "relu", "gelu")]
-    if min(width, networks) < 1 or examples < 2 or depth < 4 or depth % 4:
+    if min(width, networks) < 1 or examples < 2 or depth < 8 or depth % _CHAIN:
         raise ValueError(
             "depth_and_gain needs a positive width and number of networks, 2 examples or more and a depth "
-            f"that 4 divides, got {width}, {networks}, {examples} and {depth}"
+            f"that 8 divides, got {width}, {networks}, {examples} and {depth}"
         )
-    gains = [round(0.6 + 0.2 * i, 1) for i in range(18)]
-    depths = [*range(4, depth + 1, 4)]
+    gains = [round(0.6 + 0.2 * i, 1) for i in range(15)]
+    depths = [*range(_CHAIN, depth + 1, _CHAIN)]
     generator = torch.Generator().manual_seed(0)
     normal = partial(torch.randn, generator=generator, dtype=torch.float64)
     weights = normal(depth, networks, width, width) / width**0.5
@@ -369,7 +370,7 @@ def depth_and_gain(
 def _signal_and_gradient(
     activation: Activation, gains: Tensor, weights: Tensor, start: Tensor, direction: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """What chains of layers make of inputs, and of a direction sent back from each fourth layer's outputs.
+    """What chains of layers make of inputs, and of a direction sent back from each eighth layer's outputs.
 
     Args:
         activation: the element-wise activation f.
@@ -380,10 +381,10 @@ def _signal_and_gradient(
 
     Returns:
         decimal logarithms, averaged over the networks: (gains, depth) spreads of the outputs and
-        (gains, depth / 4, depth) norms of the gradient by the outputs, NaN for layers that a chain lacks.
+        (gains, depth / 8, depth) norms of the gradient by the outputs, NaN for layers that a chain lacks.
     """
     depth, networks = weights.shape[:2]
-    chains, shape = depth // 4, (networks, -1, len(gains), *start.shape[1:])
+    chains, shape = depth // _CHAIN, (networks, -1, len(gains), *start.shape[1:])
     gains = gains[:, None, None]
     h, slopes, spreads = start[:, None].expand(-1, len(gains), -1, -1), [], []
     for weight in weights:
@@ -394,9 +395,9 @@ def _signal_and_gradient(
     gradient = torch.full((chains, len(gains), depth), torch.nan, dtype=h.dtype)
     sent = h.new_empty(networks, 0, *h.shape[1:])  # one direction for each chain that has begun
     for layer in reversed(range(depth)):
-        if layer % 4 == 3:
+        if layer % _CHAIN == _CHAIN - 1:
             sent = torch.cat([direction[:, None, None].expand_as(h[:, None]), sent], dim=1)
-        gradient[layer // 4 :, :, layer] = sent.norm(dim=(3, 4)).log10().mean(dim=0)
+        gradient[layer // _CHAIN :, :, layer] = sent.norm(dim=(3, 4)).log10().mean(dim=0)
         rows = (sent * slopes[layer]).flatten(1, 3)
         sent = gains * (rows @ weights[layer]).view(shape)
     spread = torch.stack(spreads, dim=2).log10().mean(dim=0)
@@ -410,7 +411,7 @@ def _depth_and_gain_panels(
     depths: Sequence[int],
 ) -> list[alt.LayerChart]:
     labels, look = [activation.label for activation in activations], _look(activations)
-    depth = alt.param(name="depth", value=16, bind=_slider(depths[0], depths[-1], 4, "Number of layers"))
+    depth = alt.param(name="depth", value=16, bind=_slider(depths[0], depths[-1], _CHAIN, "Number of layers"))
     gain = alt.param(name="gain", value=1.0, bind=_slider(gains[0], gains[-1], 0.2, "Gain of the weights"))
     places = {
         "signal": ([depths[-1]] * depths[-1], range(1, depths[-1] + 1)),
