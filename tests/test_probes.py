@@ -14,7 +14,7 @@ from torch import nn
 
 from nonlinearity import catalog
 from nonlinearity.models import FunctionalMLP, mlp
-from nonlinearity.probes import check_up, inspect_units, record_inputs, watch
+from nonlinearity.probes import CheckUp, check_up, inspect_units, record_inputs, watch
 from nonlinearity.training import fit
 
 few = settings(max_examples=25, deadline=None, database=None, derandomize=True)
@@ -357,7 +357,10 @@ def test_report_and_figure_hold_every_layer():
     assert [line.split()[:2] for line in lines[1:6]] == [
         ["0", "Linear"], ["1", "ReLU"], ["2", "Linear"], ["3", "ReLU"], ["4", "Linear"],
     ]  # fmt: skip
-    assert max(map(len, lines[:6])) <= 78
+    assert max(map(len, lines)) <= 78
+    assert lines[0].split() == ["mean", "std", "spread", "zeros", "flat", "dead", "gradient"]
+    long = CheckUp(1.0, report.table, {}, ["word " * 30], {})
+    assert max(map(len, str(long).splitlines())) <= 78
     inflow, _, gradients = report.draw().axes
     assert [tick.get_text() for tick in inflow.get_yticklabels()] == ["1 ReLU", "3 ReLU"]
     drawn = gradients.lines[0].get_xdata()

@@ -5,6 +5,7 @@
 """
 
 import copy
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -158,15 +159,16 @@ class CheckUp:
     inputs: dict[str, Tensor] = field(repr=False)
 
     def __str__(self) -> str:
-        lines = [f"{'':24}    mean     std  spread  zeros  flat  dead  gradient"]
+        lines = [f"{'':23} {'mean':>9} {'std':>8} {'spread':>7}  zeros  flat  dead gradient"]
         for row in self.table.itertuples():
             rates = [_percent(rate) for rate in (row.zero_rate, row.saturated_rate, row.dead_rate)]
             gradient = "" if np.isnan(row.gradient) else f"{row.gradient:.1e}"
             lines.append(
-                f"{_shortened(f'{row.name} {row.kind}'):24} {row.mean:7.3g} {row.std:7.3g} {row.spread:7.2g}"
-                f"  {rates[0]:>5} {rates[1]:>5} {rates[2]:>5} {gradient:>9}".rstrip()
+                f"{_shortened(f'{row.name} {row.kind}'):23} {row.mean:9.3g} {row.std:8.3g} {row.spread:7.2g}"
+                f"  {rates[0]:>5} {rates[1]:>5} {rates[2]:>5} {gradient:>8}".rstrip()
             )
-        return "\n".join([*lines, "", f"Loss {self.loss:.4g}.", *self.findings])
+        sentences = [f"Loss {self.loss:.4g}.", *self.findings]
+        return "\n".join([*lines, "", *(textwrap.fill(sentence, 78) for sentence in sentences)])
 
     def draw(self) -> Figure:
         """Each activation's inputs, its zero, saturated and dead shares, and each layer's gradient."""
@@ -512,7 +514,7 @@ def _percent(rate: float) -> str:
 
 
 def _shortened(text: str) -> str:
-    return text if len(text) <= 24 else f"…{text[-23:]}"
+    return text if len(text) <= 23 else f"…{text[-22:]}"
 
 
 def _findings(loss: float, rows: list[dict[str, object]], unseen: Mapping[str, int]) -> list[str]:
