@@ -30,6 +30,7 @@ from sandbox import start
 ROOT = Path(__file__).parent
 MAX_BYTES = 20_000_000  # of what one student hands in
 GRADER_MEMORY = 4 << 30  # bytes of address space of the process that reads what a student's kernel sends
+SAFE_NAME = re.compile(r"\w[\w .@-]*")  # others could be a formula to a spreadsheet, or an option to nbgrader
 PROGRAMS = {"bwrap": "bubblewrap", "prlimit": "util-linux", "setpriv": "util-linux", "timeout": "coreutils"}
 # What nbgrader says when a submission could not be graded → what that means.
 FAILURES = {
@@ -37,7 +38,8 @@ FAILURES = {
     "Kernel didn't respond": "its kernel did not start",
     "Timeout waiting for IOPub": "a cell could not be stopped",
     "MemoryError": "it sends more than the grader can hold",
-    "NotJSONError|JSONDecodeError|ValidationError|RecursionError": "the file is no valid notebook",
+    "ParserError|'fail'": "its timestamp.txt holds no time",
+    "/nbformat/|RecursionError": "the file is no valid notebook",
 }
 # Feedback shows what a student wrote to whoever opens it. It needs no script and no other server.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -65,25 +67,24 @@ def grade(assignment: str, students: list[str]) -> list[str]:
     """
     _refuse_to_run_unprotected()
     release([assignment])
-    outcomes = _read_outcomes(assignment)
-    seed = os.environ.setdefault("GRADING_SEED", str(secrets.randbits(64)))
-    print(f"{assignment}: {len(students)} submissions, fresh inputs from seed {seed}")
-    os.environ["GRADING_DATA"] = str(ROOT / "source" / assignment)
     (source,) = (ROOT / "source" / assignment).glob("*.ipynb")
+    os.environ["GRADING_DATA"] = str(source.parent)
+    os.environ.setdefault("GRADING_SEED", str(secrets.randbits(64)))
+    outcomes = _read_outcomes(assignment)
     with tempfile.TemporaryDirectory(prefix="grading-") as folder:
         expected = Path(folder, "reference.json")
         expected.write_text(json.dumps(reference(source)))
         jobs = int(os.environ.get("JOBS", len(os.sched_getaffinity(0))))
         with ThreadPoolExecutor(jobs) as pool:
-            one = partial(_grade_one, assignment, source.name, expected)
-            for student, outcome in zip(students, pool.map(one, students)):
+            results = pool.map(partial(_grade_one, assignment, source.name, expected), students)
+            for number, (student, outcome) in enumerate(zip(students, results), start=1):
+                print(f"{number} of {len(students)}: {student}", flush=True)
                 outcomes[student] = outcome
-    _write_outcomes(assignment, outcomes)
+                _write_outcomes(assignment, outcomes)  # an interruption costs nothing of what is done
     return [
-        f"{student}: {'graded, but read it' if outcome.graded else 'NOT GRADED'}: {reason}"
-        for student, outcome in sorted(outcomes.items())
-        for reason in outcome.reasons
-        if student in students
+        f"{student}: {'graded, but read it' if outcomes[student].graded else 'NOT GRADED'}: {reason}"
+        for student in students
+        for reason in outcomes[student].reasons
     ]
 
 
@@ -130,6 +131,8 @@ def _grade_one(assignment: str, notebook: str, expected: Path, student: str) -> 
 
 def _refusal(submission: Path, notebook: str) -> str | None:
     """Why a submission is not even opened. Nothing that is looked at here is followed or read."""
+    if not SAFE_NAME.fullmatch(submission.parent.name):
+        return "its folder's name is none for a student"
     if any(path.is_symlink() for path in (submission.parent, submission)):
         return "it is a link to somewhere else"
     files = [Path(folder, name) for folder, _, names in os.walk(submission) for name in names]
@@ -146,18 +149,29 @@ def _refusal(submission: Path, notebook: str) -> str | None:
     return None
 
 
-def feedback(assignment: str) -> None:
-    """Write into ``feedback/`` what students get back: marks, tests and comments, or why there are none."""
+def feedback(assignment: str) -> list[str]:
+    """Write into ``feedback/`` what students get back: marks, tests and comments, or why there are none.
+
+    Returns:
+        A line for each student who gets no page.
+    """
     if list(ROOT.glob(f"autograded/*/{assignment}")):
-        _nbgrader("generate_feedback", assignment, "--force")
+        _run_nbgrader("generate_feedback", assignment, "--force")
     for page in ROOT.glob(f"feedback/*/{assignment}/*.html"):
         meta = f'<head>\n<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        page.write_text(page.read_text().replace("<head>", meta, 1))
+        page.write_text(page.read_text(encoding="utf-8").replace("<head>", meta, 1), encoding="utf-8")
+    notes = []
     for student, outcome in _read_outcomes(assignment).items():
-        if not outcome.graded:
-            note = ROOT / "feedback" / student / assignment / "not-graded.txt"
-            note.parent.mkdir(parents=True, exist_ok=True)
-            note.write_text(f"Your notebook could not be graded: {outcome.reasons[0]}.\n")
+        folder = ROOT / "feedback" / student / assignment
+        if outcome.graded and not list(folder.glob("*.html")):
+            notes.append(f"{student}: the notebook was graded, but cannot be shown as a page")
+        elif not outcome.graded:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "not-graded.txt").write_text(
+                f"Your notebook could not be graded: {outcome.reasons[0]}.\n"
+            )
+            notes.append(f"{student}: not graded")
+    return notes
 
 
 def grades() -> Path:
@@ -171,7 +185,8 @@ def grades() -> Path:
             outcomes = _read_outcomes(assignment.name)
             collected = _read_collected(assignment.name)
             for student in sorted({*outcomes, *collected, *(s.id for s in gradebook.students)}):
-                row = {"assignment": assignment.name, "student": student, "max_score": assignment.max_score}
+                name = student if SAFE_NAME.fullmatch(student) else repr(student)
+                row = {"assignment": assignment.name, "student": name, "max_score": assignment.max_score}
                 row |= collected.get(student, {})
                 writer.writerow(row | _result(gradebook, assignment.name, student, outcomes.get(student)))
     return path
@@ -276,7 +291,8 @@ def main(arguments: list[str] | None = None) -> int:
         for_a_person = grade(given.assignment, students)
         print(f"{len(for_a_person)} things for a person to look at", *for_a_person, sep="\n  ")
     elif given.command == "feedback":
-        feedback(given.assignment)
+        without = feedback(given.assignment)
+        print(f"{len(without)} students get no page", *without, sep="\n  ")
     else:
         print(grades())
     return 0

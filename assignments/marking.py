@@ -9,6 +9,7 @@ import base64
 import binascii
 import json
 import os
+import re
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -32,6 +33,7 @@ ROOT = Path(__file__).parent
 GRADEBOOK = os.environ.get("GRADEBOOK", f"sqlite:///{ROOT / 'gradebook.db'}?timeout=120")
 MESSAGES = {"stream", "display_data", "execute_result", "error"}
 PICTURES = ("image/png", "image/jpeg")
+ATTACHED = re.compile(r"attachment:([^\s()<>\"']*)")
 MAX_OUTPUT = 1_000_000  # characters that a cell may print, and as many that it may report
 CANARIES = (
     "assert False",
@@ -81,9 +83,11 @@ def _rebuilt(cell: NotebookNode, original: NotebookNode | None) -> NotebookNode:
         return original
     else:
         cell, original.source = original, cell.source
-    if cell.cell_type == "markdown" and isinstance(attachments, dict):
-        pictures = {name: _pictures(data) for name, data in attachments.items() if isinstance(data, dict)}
+    if cell.cell_type == "markdown":
+        pictures = {name: _pictures(data) for name, data in dict(attachments).items()}
         cell.attachments = NotebookNode({name: data for name, data in pictures.items() if data})
+        # A page cannot be made of a text that shows a picture which is not there.
+        cell.source = ATTACHED.sub(lambda m: m[0] if m[1] in cell.attachments else f"no {m[0]}", cell.source)
     return cell
 
 

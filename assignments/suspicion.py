@@ -14,8 +14,8 @@ from nbformat import NotebookNode
 from nbgrader.utils import is_grade, is_locked
 
 PACKAGES = {
-    *("collections", "contextlib", "copy", "dataclasses", "functools", "itertools", "math", "random", "time"),
-    *("typing", "warnings"),
+    *("abc", "collections", "contextlib", "copy", "dataclasses", "enum", "functools", "itertools", "logging"),
+    *("math", "pprint", "random", "statistics", "textwrap", "time", "typing", "warnings"),
     *("matplotlib", "nonlinearity", "numpy", "pandas", "torch"),
 }
 # Functions that reach what is written nowhere.

@@ -3,6 +3,7 @@
 import json
 import sys
 
+import examiner  # noqa: F401 - brings torch: a student's first cell need not wait for it
 import zmq
 from ipykernel.kernelapp import IPKernelApp
 
