@@ -45,12 +45,12 @@ def collect(
     """Choose a version for each student and put it into ``submitted/``.
 
     The newest one before the deadline counts; where all are late the newest of these, marked as late. What
-    was chosen stands in ``collected/ASSIGNMENT.csv``.
+    was collected before is chosen from as well. What was chosen stands in ``collected/ASSIGNMENT.csv``.
 
     Args:
         root: the course folder.
         assignment: the assignment's name.
-        files: archives (.zip) or folders, as they come out of the platform; all of them at once.
+        files: archives (.zip) or folders, as they come out of the platform.
         deadline: in this machine's time; without one nothing is late by the clock.
         pattern: a regular expression to try before those of the platforms, with a group ``student`` and, if
             the names have them, ``time`` (2026-01-30-15-00-00) and ``late``.
@@ -58,34 +58,42 @@ def collect(
     Returns:
         What a person should know: a line for each file left aside and each late student.
     """
-    notebook = f"{_notebook_name(root, assignment)}.ipynb"
     patterns = [re.compile(p) for p in (pattern, *PATTERNS) if p]
+    record = root / "collected" / f"{assignment}.csv"
     versions: dict[str, list[Version]] = defaultdict(list)
+    for version in _collected_before(root, assignment, record):
+        versions[version.student].append(version)
     notes = []
-    for path in files:
-        for name, time, content in _entries(path):
-            found = _version(name, time, content, patterns, deadline)
-            if isinstance(found, str):
-                notes.append(f"left aside: {name!r}: {found}")
-            else:
-                versions[found.student].append(found)
+    for name, time, content in (entry for path in files for entry in _entries(path)):
+        found = _version(name, time, content, patterns, deadline)
+        if isinstance(found, str):
+            notes.append(f"left aside: {name!r}: {found}")
+        else:
+            versions[found.student].append(found)
     chosen = {student: max(these, key=_preference) for student, these in sorted(versions.items())}
     for student, version in chosen.items():
-        _write(root / "submitted" / student / assignment, notebook, version)
-        notes += (
-            f"left aside: {other.file!r}: {version.file!r} counts"
-            for other in versions[student]
-            if other is not version
-        )
+        _write(_place(root, assignment, student), version)
+        others = (other for other in versions[student] if other is not version)
+        notes += (f"left aside: {other.file!r}: {version.file!r} counts" for other in others)
         if version.late:
             notes.append(f"late: {student}, {version.time:%Y-%m-%d %H:%M}")
-    _record(root / "collected" / f"{assignment}.csv", chosen)
+    _record(record, chosen)
     return notes
 
 
-def _notebook_name(root: Path, assignment: str) -> str:
+def _place(root: Path, assignment: str, student: str) -> Path:
     (source,) = (root / "source" / assignment).glob("*.ipynb")
-    return source.stem
+    return root / "submitted" / student / assignment / source.name
+
+
+def _collected_before(root: Path, assignment: str, record: Path) -> Iterator[Version]:
+    if not record.exists():
+        return
+    with record.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            path, time = _place(root, assignment, row["student"]), datetime.fromisoformat(row["handed_in"])
+            if path.exists():  # whoever deletes a submission means it
+                yield Version(row["student"], time, row["late"] == "late", row["file"], path.read_bytes())
 
 
 def _entries(path: Path) -> Iterator[tuple[str, datetime, bytes | None]]:
@@ -142,11 +150,11 @@ def _preference(version: Version) -> tuple:
     return (not version.late, version.time, version.file)
 
 
-def _write(folder: Path, notebook: str, version: Version) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    (folder / notebook).write_bytes(version.content)
-    (folder / "timestamp.txt").write_text(version.time.astimezone().isoformat())
+def _write(path: Path, version: Version) -> None:
+    shutil.rmtree(path.parent, ignore_errors=True)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(version.content)
+    (path.parent / "timestamp.txt").write_text(version.time.astimezone().isoformat())
 
 
 def _record(path: Path, chosen: dict[str, Version]) -> None:
@@ -156,4 +164,4 @@ def _record(path: Path, chosen: dict[str, Version]) -> None:
         writer.writerow(["student", "handed_in", "late", "file"])
         for student, version in chosen.items():
             late = "late" if version.late else ""
-            writer.writerow([student, version.time.isoformat(" ", "minutes"), late, version.file])
+            writer.writerow([student, version.time.isoformat(" ", "seconds"), late, version.file])
