@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
@@ -64,7 +65,7 @@ class Comparison:
               ``at_edge``: whether that rate is the smallest or largest of several that were tried;
             - ``mean``, ``low``, ``high``: of test accuracy (or loss) over seeds, with its 95 % interval;
             - ``difference``, ``difference_low``, ``difference_high``: from the baseline, paired by seed, with
-              its 95 % interval by Student's t;
+              its 95 % interval by Student's t, each for itself;
             - ``p`` of the paired t-test and ``p_holm``, corrected for the number of comparisons;
             - ``verdict``: "no difference seen" where the interval holds 0; "better" or "worse" where
               ``p_holm`` is below 0.05; "lost in the correction" in between;
@@ -91,15 +92,18 @@ class Comparison:
         chosen = self.runs[self.runs["chosen"] & (self.runs["activation"] == label)]
         return chosen.set_index("seed")[f"test_{self.measure}"]
 
+    def _difference(self, label: str) -> pd.Series:
+        """Seed → score less the baseline's; empty for itself, or if one of both has none."""
+        own, base = self._scores(label), self._scores(self.baseline)
+        return own[:0] if label == self.baseline or base.empty else own - base
+
     def _row(self, label: str) -> dict[str, object]:
         runs = self.runs[self.runs["activation"] == label]
         chosen = runs[runs["chosen"]]
         rates = runs["learning_rate"].unique()
         rate = chosen["learning_rate"].iloc[0] if len(chosen) else math.nan
         mean, low, high = _interval(self._scores(label))
-        difference = (self._scores(label) - self._scores(self.baseline)).dropna()
-        if label == self.baseline:
-            difference = difference[:0]
+        difference = self._difference(label)
         centre, below, above = _interval(difference)
         epochs = chosen["epochs_to_level"]
         ratios = self._step_time_ratios(label)
@@ -170,7 +174,7 @@ class Comparison:
     def _differences(self, rows: Sequence) -> list[str]:
         sentences = []
         for row in rows:
-            span = self._difference(row)
+            span = self._span(row)
             if row.verdict == NO_DIFFERENCE:
                 sentences.append(f"{row.activation} against {self.baseline}: {NO_DIFFERENCE} ({span}).")
             elif row.verdict == UNCERTAIN:
@@ -251,7 +255,7 @@ class Comparison:
         scale, form = (100, ".1f") if self.measure == "accuracy" else (1, ".4g")
         return f" [{scale * low:{form}}, {scale * high:{form}}]"
 
-    def _difference(self, row: object) -> str:
+    def _span(self, row: object) -> str:
         scale, form, unit = (100, "+.1f", " points") if self.measure == "accuracy" else (1, "+.3g", "")
         centre, low, high = (
             f"{scale * value:{form}}".replace("-", "−")
@@ -334,9 +338,10 @@ def _interval(samples: pd.Series) -> tuple[float, float, float]:
 
 def _paired_p(differences: pd.Series) -> float:
     """Two-sided p-value of Student's t test that the mean difference is 0; NaN for fewer than two."""
-    n, mean, spread = len(differences), differences.mean(), differences.std()
+    n = len(differences)
     if n < 2:
         return math.nan
+    mean, spread = np.mean(differences.to_numpy()), np.std(differences.to_numpy(), ddof=1)
     if spread == 0:  # every seed alike: the limit of the test
         return float(mean == 0)
     return float(2 * stats.t.sf(abs(mean) / spread * math.sqrt(n), n - 1))

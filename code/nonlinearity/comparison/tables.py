@@ -57,7 +57,7 @@ def choose_rates(trained: Iterable[Record]) -> dict[str, float | None]:
     chosen = {}
     for label, of_label in runs.groupby("activation", sort=False):
         means = of_undiverged_rates(of_label).groupby("learning_rate", as_index=False)[criteria[:2]].mean()
-        best = means.sort_values(criteria)["learning_rate"]
+        best = means.round({"error": 12}).sort_values(criteria)["learning_rate"]  # ties are up to rounding
         chosen[label] = float(best.iloc[0]) if len(best) else None
     return chosen
 
