@@ -230,7 +230,7 @@ def execute(path: Path, notebook: NotebookNode) -> NotebookNode:
         CellExecutionError: if a cell raises that is not tagged raises-exception.
     """
     executed = nbformat.from_dict(notebook)
-    client = NotebookClient(executed, timeout=120, resources={"metadata": {"path": str(path.parent)}})
+    client = NotebookClient(executed, timeout=400, resources={"metadata": {"path": str(path.parent)}})
     client.execute(stderr=subprocess.DEVNULL)  # a kernel's own log; what a cell writes arrives as its output
     for old, new in zip(notebook.cells, executed.cells):
         if "timing" in new.metadata.get("tags", []) and old.outputs:
