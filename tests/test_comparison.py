@@ -252,7 +252,12 @@ def test_activations_may_be_anything_that_the_factory_takes():
     dead = result.runs.groupby("activation")["dead_share"].max()
     assert dead["leaky 0.3"] == 0
     assert math.isnan(dead["none"])  # no activation, so none that could be dead
-    assert {"flat", "leaky 0.3", "none"} == {line.get_label() for line in result.plot().axes[0].lines[::2]}
+    tuning, training, differences = result.plot().axes
+    colours = {line.get_label(): line.get_color() for line in tuning.lines[::2]}
+    assert list(colours) == list(named)
+    assert len(set(colours.values())) == 3
+    assert [line.get_color() for line in training.lines[:3]] == list(colours.values())
+    assert [line.get_color() for line in differences.lines[1::2]] == list(colours.values())[1:]
     plt.close("all")
 
 
@@ -569,7 +574,7 @@ def test_epochs_to_a_level_are_the_first_at_which_it_is_reached():
     summary = result.summary()
     assert summary["epochs_to_level"].tolist() == [2, math.inf]
     assert summary["reached"].tolist() == pytest.approx([1, 1 / 3])
-    assert "accuracy of 80.0 %: relu 2, tanh never in 67 % of the runs." in result.text()
+    assert "accuracy of 80.0 %: relu 2, tanh not reached in 67 % of the runs." in result.text()
     assert made_up(tests, curves=curves).level == pytest.approx(0.95 * 0.8)
 
 
@@ -656,7 +661,9 @@ def test_plot_shows_tuning_training_and_differences():
     assert [line.get_ydata().tolist() for line in training.lines[:3]] == [
         pytest.approx(curve[0]) for curve in curves.values()
     ]
-    assert [label.get_text() for label in differences.get_yticklabels()] == ["gelu", "silu"]
+    assert [label.get_text() for label in differences.get_yticklabels()] == ["GELU", "SiLU"]
+    assert "difference from ReLU" in (differences.get_title("left"), differences.get_title())
+    assert all(tick == int(tick) for tick in training.get_xticks())
     points = [line.get_xdata() for line in differences.lines if line.get_marker() == "o"]
     assert [point[0] for point in points] == pytest.approx([0.004, 0.096])
     plt.close("all")

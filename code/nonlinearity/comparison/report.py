@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
 from nonlinearity import plotting
@@ -211,7 +212,7 @@ class Comparison:
     def _epochs(self, row: object) -> str:
         if math.isfinite(row.epochs_to_level):
             return f"{row.epochs_to_level:g}"
-        return f"never in {100 * (1 - row.reached):.0f} % of the runs"
+        return f"not reached in {100 * (1 - row.reached):.0f} % of the runs"
 
     def _cautions(self, rows: Sequence) -> list[str]:
         sentences = []
@@ -263,6 +264,13 @@ class Comparison:
         )
         return f"{centre}{unit}, interval {low} to {high}"
 
+    def _style(self, label: str) -> dict[str, object]:
+        """The activation's own look, or for a label of the caller's one by its place."""
+        try:
+            return plotting.style(label)
+        except ValueError:
+            return {"color": f"C{self.activations.index(label)}", "linestyle": "-.", "label": label}
+
     def plot(self) -> Figure:
         """Three panels: validation measure by learning rate and by epoch, and differences from the baseline.
 
@@ -280,7 +288,7 @@ class Comparison:
         for label in self.activations:
             runs = self.runs[self.runs["activation"] == label]
             means = tables.of_undiverged_rates(runs).groupby("learning_rate")[measure].mean()
-            axes.plot(means.index, means, marker="o", **_style(label))
+            axes.plot(means.index, means, marker="o", **self._style(label))
             chosen = runs.loc[runs["chosen"], "learning_rate"].unique()
             axes.plot(chosen, means[chosen], "o", ms=11, mfc="none", mec="#333333")
         axes.set(title="tuning", xscale="log", xlabel="learning rate", ylabel=f"validation {self.measure}")
@@ -293,21 +301,23 @@ class Comparison:
             by_seed = curves.pivot(index="seed", columns="epoch", values=measure)
             if len(by_seed) > 1:
                 samples = torch.tensor(by_seed.to_numpy())
-                plotting.plot_intervals(axes, by_seed.columns, samples, **_style(label))
+                plotting.plot_intervals(axes, by_seed.columns, samples, **self._style(label))
             else:
-                axes.plot(by_seed.columns, by_seed.iloc[0], **_style(label))
+                axes.plot(by_seed.columns, by_seed.iloc[0], **self._style(label))
         axes.axhline(self.level, color="#9a9a9a", linewidth=0.8, linestyle=":")
         axes.set(title="training", xlabel="epoch", ylabel=f"validation {self.measure}")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
     def _plot_differences(self, axes: Axes) -> None:
         others = self.summary().query("activation != @self.baseline")
         axes.axvline(0, color="#9a9a9a", linewidth=0.8)
         for i, row in enumerate(others.itertuples()):
-            colour = _style(row.activation).get("color", f"C{i}")
+            colour = self._style(row.activation)["color"]
             axes.plot([row.difference_low, row.difference_high], [i, i], color=colour)
             axes.plot(row.difference, i, "o", color=colour)
-        axes.set(title=f"difference from {self.baseline}", xlabel=f"test {self.measure}")
-        axes.set_yticks(range(len(others)), others["activation"])
+        baseline = self._style(self.baseline)["label"]
+        axes.set(title=f"difference from {baseline}", xlabel=f"test {self.measure}")
+        axes.set_yticks(range(len(others)), [self._style(label)["label"] for label in others["activation"]])
         axes.set_ylim(len(others) - 0.5, -0.5)
 
 
@@ -345,14 +355,6 @@ def _paired_p(differences: pd.Series) -> float:
     if spread == 0:  # every seed alike: the limit of the test
         return float(mean == 0)
     return float(2 * stats.t.sf(abs(mean) / spread * math.sqrt(n), n - 1))
-
-
-def _style(label: str) -> dict[str, object]:
-    """The activation's own look, or the cycle's for a label of the caller's."""
-    try:
-        return plotting.style(label)
-    except ValueError:
-        return {"label": label}
 
 
 def _count(number: int, word: str) -> str:
