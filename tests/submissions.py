@@ -141,7 +141,7 @@ def messy() -> NotebookNode:
         "%pip install torch\n%matplotlib inline",
         "1 / 0",
         "this is not Python",
-        "while True:\n    pass",
+        "import time\nwhile True:\n    time.sleep(1)",
         notebook=answered(),
     )
     for cell in notebook.cells:
@@ -248,7 +248,9 @@ def crooked(course: Path, secret: Path, port: int) -> dict[str, Submission]:
         secret: a file outside of it that holds ``SECRET``.
         port: where the test listens, on 127.0.0.1.
     """
-    endless = "\nwhile True:\n    pass"
+    endless = (
+        "\nimport time\nwhile True:\n    time.sleep(1)"  # as a loop that does nothing, but others can work
+    )
     notebook = f"{NAME}.ipynb"
     odd = json.dumps(json.loads(nbformat.writes(RELEASE)) | {"cells": [{}, 7]})
     invalid = "no valid notebook"

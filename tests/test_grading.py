@@ -46,7 +46,7 @@ def copied_course(folder: Path) -> Path:
 def command(course: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, str(course / "grading.py"), *arguments],
-        env=os.environ | LIMITS | AS_ROOT | environment, capture_output=True, text=True, timeout=600,
+        env=os.environ | LIMITS | AS_ROOT | environment, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
 
 

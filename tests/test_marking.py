@@ -124,7 +124,8 @@ HONEST_CODE = [
 CROOKED_CODE = [
     "import os", "import sys as torch", "from concurrent import futures", "import torch._refs",
     "from torch import _C", "from warnings import sys", "eval('1')", "getattr(torch, 'x')",
-    "torch.ops.aten.relu(x)",    "t = torch\nt.jit.fork(f)", "torch._C", "f.__globals__", "warnings.sys.modules",
+    "torch.ops.aten.relu(x)", "t = torch\nt.jit.fork(f)", "torch._C", "f.__globals__",
+    "warnings.sys.modules",
     "torch.relu = f", "del torch.relu", "torch.x[0] = 1",
     "any = f", "def same(*a): pass", "class Elementary: pass", "for slope in x: pass", "import math as torch",
     "with open('x') as same: pass", "Elementary.refused = []", "!ls", "%run x", "%%bash\nls",
