@@ -56,11 +56,11 @@ def _folders(data: Path | None) -> list[str]:
     shown = ["--ro-bind", "/usr", "/usr"]
     for link in ("bin", "lib", "lib64"):
         shown += ["--symlink", f"usr/{link}", f"/{link}"]
-    for folder in (*python, str(HERE)):
-        shown += ["--ro-bind", folder, INSIDE if folder == str(HERE) else folder]
     shown += ["--proc", "/proc", "--dev", "/dev"]
     for folder in ("/dev/shm", "/tmp", HOME):
         shown += ["--size", str(FOLDER), "--tmpfs", folder]
+    for folder in (*python, str(HERE)):  # after the empty /tmp, in which the environment may lie
+        shown += ["--ro-bind", folder, INSIDE if folder == str(HERE) else folder]
     for path in sorted(data.iterdir()) if data else ():
         if path.suffix != ".ipynb":  # the source notebook is there too, with solutions and hidden tests
             shown += ["--ro-bind", str(path), f"{HOME}/{path.name}"]
