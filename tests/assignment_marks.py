@@ -1,7 +1,7 @@
 """Mark answers to an assignment in this process: the same cells and comparison, no kernel and no nbgrader.
 
 That makes it cheap to try a hundred wrong answers. What nbgrader and the sandbox add is tested by
-``test_grading.py``.
+the attack suite.
 """
 
 import os

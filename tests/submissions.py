@@ -1,11 +1,14 @@
 """What a class of students and one of crooks hand in, and what must become of it.
 
-Each is written as files into a folder of its own, and ``test_grading.py`` has all of them graded in one go.
+Each is written as files into a folder of its own.
 """
 
 import json
 import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -297,3 +300,20 @@ def crooked(course: Path, secret: Path, port: int) -> dict[str, Submission]:
 def _with_an_odd_time(folder: Path) -> None:
     file(RELEASE)(folder)
     file("never", name="timestamp.txt")(folder)
+
+
+def copied_course(folder: Path) -> Path:
+    """A copy of the course without what grading a class has left in it."""
+    lines = (COURSE / ".gitignore").read_text().splitlines()
+    of_a_class = [line.strip("/") for line in lines]
+    return Path(shutil.copytree(COURSE, folder, ignore=shutil.ignore_patterns(*of_a_class, "__pycache__")))
+
+
+def command(course: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """Call the grading of a course, with limits that a test can wait for."""
+    limits = {"GRADING_CELL_SECONDS": "15", "GRADING_SECONDS": "75", "JOBS": "4"}
+    as_root = {"GRADE_AS_ROOT": "1"} if os.geteuid() == 0 else {}
+    return subprocess.run(
+        [sys.executable, str(course / "grading.py"), *arguments],
+        env=os.environ | limits | as_root | environment, capture_output=True, text=True, timeout=900,
+    )  # fmt: skip

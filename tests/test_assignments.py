@@ -7,8 +7,7 @@ import subprocess
 import nbformat
 import pytest
 from nbformat.v4 import new_notebook
-from submissions import ANSWERS, COURSE, NAME, answered, with_code
-from test_grading import command, copied_course
+from submissions import ANSWERS, COURSE, NAME, answered, command, copied_course, with_code
 
 import grading
 from marking import is_test
