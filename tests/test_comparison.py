@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import re
+import shlex
 import signal
 import statistics
 import subprocess
@@ -10,6 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from datetime import date
 from functools import cache, partial
 from typing import ClassVar
 
@@ -23,7 +26,8 @@ from scipy import stats
 from torch import nn
 
 from nonlinearity import catalog, data, probes
-from nonlinearity.comparison import compare, protocol, work
+from nonlinearity.comparison import __main__ as command_line
+from nonlinearity.comparison import compare, protocol, read, save, work
 from nonlinearity.comparison.__main__ import load, main
 from nonlinearity.comparison.folder import ResultsFolder, differences
 from nonlinearity.comparison.report import assemble
@@ -1022,6 +1026,44 @@ def test_dask_cluster_that_loses_a_worker_gives_the_same_numbers(tmp_path, monke
     assert len(set(saved)) == len(saved) == 15  # each unit once, the manifest, the test and the timing
 
 
+# --- saved tables ---------------------------------------------------------------------------------------
+
+
+def test_saved_tables_read_back_to_the_last_bit(in_one_piece, tmp_path):
+    save(in_one_piece, tmp_path / "new", "the command")
+    found, about = read(str(tmp_path / "new"))
+    for name in ("runs", "curves", "step_times"):
+        pd.testing.assert_frame_equal(
+            getattr(found, name), getattr(in_one_piece, name), check_exact=True, check_dtype=False
+        )
+    assert found.text() == in_one_piece.text()
+    assert about.command == "the command"
+
+
+def test_saved_tables_may_hold_what_is_missing(tmp_path):
+    """Infinite rates diverge; without labels there is no accuracy."""
+    x = torch.linspace(-1, 1, 40)[:, None]
+    data = dict.fromkeys(("train", "validation", "test"), (x, x))
+    sgd = {"optimizer": torch.optim.SGD, "learning_rates": [0.1, 1e30]}
+    result = compared(partial(mlp, (1, 4, 1)), **data, **sgd, loss=nn.MSELoss())
+    assert result.runs["diverged"].any()
+    save(result, tmp_path, "")
+    found, _ = read(tmp_path)
+    assert found.text() == result.text()
+    pd.testing.assert_frame_equal(found.runs, result.runs, check_exact=True, check_dtype=False)
+
+
+def test_changed_or_missing_tables_are_refused(in_one_piece, tmp_path):
+    save(in_one_piece, tmp_path, "")
+    table = tmp_path / "runs.csv"
+    table.write_text(table.read_text().replace("True", "False", 1))
+    with pytest.raises(ValueError, match=re.escape(f"{table} was changed: its SHA-256 is ")):
+        read(tmp_path)
+    table.unlink()
+    with pytest.raises(FileNotFoundError, match=r"runs\.csv"):
+        read(tmp_path)
+
+
 # --- the command line -----------------------------------------------------------------------------------
 
 QUICK = [
@@ -1055,7 +1097,11 @@ def test_killed_command_goes_on_when_given_again(tmp_path, capsys):
     assert all(word in shown for word in ("activation", "p_holm", "verdict"))
     summary = pd.read_csv(tmp_path / "whole" / "summary.csv")
     assert summary["activation"].tolist() == ["relu", "tanh"]
-    assert {path.stem for path in tmp_path.glob("whole/*.csv")} == {"runs", "curves", "step-times", "summary"}
+    result, about = read(tmp_path / "whole")
+    assert result.text() == text.strip()
+    assert about.command == shlex.join(["python", "-m", *command[2:-1], str(tmp_path / "whole")])
+    assert about.made == f"{date.today()}"
+    assert about.environment["torch"] == torch.__version__
 
 
 @pytest.mark.parametrize(
@@ -1076,6 +1122,8 @@ def test_killed_command_goes_on_when_given_again(tmp_path, capsys):
         (["--examples", "0"], "--examples must be at least 1, got 0"),
         (["--model", "cnn"], "the cnn is for images, and moons are points: use --model mlp"),
         (["--data", "mnist"], "argument --data: invalid choice: 'mnist'"),
+        (["--full", "."], "--full is for --data fashion_mnist, got moons"),
+        (["--data", "fashion_mnist", "--full", "."], ". lacks train-images-idx3-ubyte.gz, "),
         (["--widths", "0"], "sizes must be at least two positive widths"),
         (["--level", "nan"], "level must be a finite number, got nan"),
         (["--device", "abacus"], "device 'abacus' cannot be used here: "),
@@ -1238,3 +1286,31 @@ def test_bar_counts_the_runs_that_are_missing(tmp_path, monkeypatch):
     (*first, broken), (*second, whole) = bars
     assert (first, second) == ([12, None, "run"], [6, False, "run"])
     assert (broken.n, whole.n) == (3, 6)
+
+
+def test_all_of_fashion_mnist_comes_in_three_parts(monkeypatch):
+    def originals(*, full, folder):
+        assert (full, folder) == (True, "here")
+        train, test = torch.arange(60_000.0)[:, None], torch.arange(10_000.0)[:, None]
+        return data.Split(train, train[:, 0].long(), test, test[:, 0].long())
+
+    monkeypatch.setitem(command_line._IMAGES, "fashion_mnist", (originals, 8000))
+    parts = load("fashion_mnist", "here")
+    numbers = [x.flatten().tolist() for x, _ in parts]
+    assert numbers == [[*range(50_000)], [*range(50_000, 60_000)], [*range(10_000)]]
+    assert all(torch.equal(x.flatten().long(), y) for x, y in parts)
+
+
+def test_inputs_are_standardised_by_those_of_training(tmp_path, monkeypatch):
+    given = {}
+
+    def note(*_, **options):
+        given.update(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "compare", note)
+    main(["--data", "digits", "--examples", "300", "--standardise", "--output", str(tmp_path)])
+    raw = [x.numpy().astype(float) for x, _ in load("digits")]
+    mean, deviation = raw[0][:300].mean(), raw[0][:300].std(ddof=1)
+    for name, x in zip(("train", "validation", "test"), (raw[0][:300], *raw[1:])):
+        np.testing.assert_allclose(given[name][0].numpy(), (x - mean) / deviation, atol=1e-5)

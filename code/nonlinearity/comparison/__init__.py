@@ -7,5 +7,6 @@ is the one with the best mean on the validation data; only then, and only its ru
 
 from nonlinearity.comparison.protocol import compare
 from nonlinearity.comparison.report import Comparison
+from nonlinearity.comparison.saved import read, save
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Comparison", "compare", "read", "save"]

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import shlex
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nonlinearity import data
-from nonlinearity.comparison import Comparison, compare
+from nonlinearity.comparison import Comparison, compare, save
 from nonlinearity.comparison.work import MakeModel
 from nonlinearity.models import cnn, mlp
 from nonlinearity.training import Data
@@ -49,7 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Interrupted; the same command goes on from here.", file=sys.stderr)
         return 130
-    _report(result, options.output)
+    given = sys.argv[1:] if arguments is None else arguments
+    save(result, options.output, shlex.join(["python", "-m", "nonlinearity.comparison", *given]))
+    _report(result)
+    print(f"Tables and runs: {options.output}")
     return 0
 
 
@@ -74,7 +78,13 @@ def _make_parser() -> argparse.ArgumentParser:
     several("--rates", float, [0.001, 0.003, 0.01, 0.03], "RATE", "learning rates to choose from")
     one("--seeds", int, 5, "number of paired seeds", metavar="N")
     one("--data", str, "digits", "data set", choices=[*_IMAGES, *_PLANE])
+    one("--full", Path, None, "all of Fashion-MNIST, from its four original files there", metavar="FOLDER")
     one("--examples", int, None, "train on the first so many only (all)", metavar="N")
+    parser.add_argument(
+        "--standardise",
+        action="store_true",
+        help="subtract the mean of all training inputs and divide by their standard deviation",
+    )
     one("--model", str, "mlp", "the CNN is for images", choices=["mlp", "cnn"])
     several("--widths", int, [64], "N", "of the MLP's hidden layers")
     several("--channels", int, [8, 16, 32], "N", "of the CNN's blocks")
@@ -94,11 +104,15 @@ def _make_parser() -> argparse.ArgumentParser:
 
 
 def _compare(options: argparse.Namespace) -> Comparison:
-    train, validation, test = load(options.data)
+    train, validation, test = load(options.data, options.full)
     if options.examples is not None:
         if options.examples < 1:
             raise ValueError(f"--examples must be at least 1, got {options.examples}")
         train = tuple(part[: options.examples] for part in train)
+    if options.standardise:
+        x = train[0].double()  # whose sums are the same with any number of threads, once rounded
+        mean, deviation = x.mean().float(), x.std().float()
+        train, validation, test = (((x - mean) / deviation, y) for x, y in (train, validation, test))
     binary = options.data in _PLANE
     return compare(
         _model(options, train[0]),
@@ -119,15 +133,25 @@ def _compare(options: argparse.Namespace) -> Comparison:
     )
 
 
-def load(name: str) -> tuple[Data, Data, Data]:
+def load(name: str, full: Path | None = None) -> tuple[Data, Data, Data]:
     """A data set of the course for training, validation and test.
 
     Args:
         name: "digits" (1,000, 297 and 500 images), "fashion_mnist" (8,000, 2,000 and 5,000), or "moons",
             "circles", "xor" (400 points each).
+        full: the folder with the four original files of Fashion-MNIST, for all of it (50,000, 10,000 and
+            10,000 images).
+
+    Raises:
+        ValueError: for another data set with ``full``, or files that are not the originals.
+        FileNotFoundError: for missing files.
     """
+    if full is not None and name != "fashion_mnist":
+        raise ValueError(f"--full is for --data fashion_mnist, got {name}")
     if name in _IMAGES:
         read, n = _IMAGES[name]
+        if full is not None:
+            read, n = partial(read, full=True, folder=full), 50_000
         split = read()
         return (
             (split.x_train[:n], split.y_train[:n]),
@@ -147,17 +171,7 @@ def _model(options: argparse.Namespace, x: Tensor) -> MakeModel:
     return partial(cnn, tuple(options.channels), side=math.isqrt(features))
 
 
-def _report(result: Comparison, folder: Path) -> None:
-    summary, text = result.summary(), result.text()
-    tables = {
-        "runs": result.runs,
-        "curves": result.curves,
-        "step-times": result.step_times,
-        "summary": summary,
-    }
-    for name, table in tables.items():
-        table.to_csv(folder / f"{name}.csv", index=False)
-    (folder / "summary.txt").write_text(f"{text}\n", encoding="utf-8")
+def _report(result: Comparison) -> None:
     shown = [
         "activation",
         "learning_rate",
@@ -171,8 +185,8 @@ def _report(result: Comparison, folder: Path) -> None:
         "dead_share",
         "diverged",
     ]
-    print(summary[shown].to_string(index=False, float_format="{:.4g}".format, na_rep=""))
-    print(f"\n{text}\n\nTables and runs: {folder}")
+    print(result.summary()[shown].to_string(index=False, float_format="{:.4g}".format, na_rep=""))
+    print(f"\n{result.text()}\n")
 
 
 if __name__ == "__main__":
