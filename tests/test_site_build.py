@@ -11,8 +11,18 @@ import pytest
 from bs4 import BeautifulSoup
 
 ROOT = Path(__file__).parent.parent
-INDEX = "# A small course\n\nThe first paragraph of this page stands for all of it.\n\n{formula}\n\n{table}\n"
-TABLE = "```{claims} A topic\n```"
+INDEX = """# A small course
+
+The first paragraph of this page stands for all of it.
+
+{formula}
+
+```{claims} A topic
+```
+
+```{assignment} build-it
+```
+"""
 CLAIMS = """topic,claim,verdict,found,cell
 A topic,"It is $x, y$.",false,"It is `z`, not $x$.",set-up
 Another,Nothing.,true,Something.,set-up
@@ -29,6 +39,15 @@ NOTEBOOK = nbformat.v4.new_notebook(
     ],
 )
 
+ASSIGNMENT = nbformat.v4.new_notebook(
+    cells=[
+        nbformat.v4.new_markdown_cell(
+            "# Assignment 1: Build it\n\nOne **hour**.\n\n| a | b |\n|---|---|\n| 1 | 2 |"
+        ),
+        nbformat.v4.new_markdown_cell("The rest."),
+    ],
+)
+
 
 def build(folder: Path, formula="$$y = x$$", address="", claims=CLAIMS) -> subprocess.CompletedProcess:
     """Build a book with the course's own configuration."""
@@ -37,7 +56,11 @@ def build(folder: Path, formula="$$y = x$$", address="", claims=CLAIMS) -> subpr
     assert empty in configuration, "the repository has an address now: change this test"
     (folder / "_config.yml").write_text(configuration.replace(empty, f'repository:\n  url: "{address}"'))
     (folder / "_toc.yml").write_text("format: jb-book\nroot: index\nchapters:\n  - file: page\n")
-    (folder / "index.md").write_text(INDEX.replace("{formula}", formula).replace("{table}", TABLE))
+    (folder / "index.md").write_text(INDEX.replace("{formula}", formula))
+    given_out = folder / "assignments" / "release" / "build-it"
+    given_out.mkdir(parents=True)
+    nbformat.write(ASSIGNMENT, given_out / "build-it.ipynb")
+    (given_out / "numbers.csv").write_text("1,2\n")
     (folder / "folklore.csv").write_text(claims)
     (folder / "chapters").mkdir()
     (folder / "chapters" / "references.bib").touch()
@@ -125,3 +148,26 @@ def test_a_claim_leads_to_the_very_cell_that_shows_it(published):
     assert claim.select_one(".katex")
     assert table.select_one("a")["href"] == "page.html#set-up"
     assert "from nonlinearity import setup" in head(published / "page.html").find(id="set-up").get_text()
+
+
+def test_an_assignment_is_described_and_given_out_by_its_own_notebook(published):
+    page = head(published / "index.html")
+    assert page.find("strong", string="hour")
+    assert [cell.get_text() for cell in page.select("table td")][-2:] == ["1", "2"]
+    assert "Build it" not in page.select_one("article").get_text()
+    assert "The rest." not in page.get_text()
+    links = {tag.get_text(strip=True): tag["href"] for tag in page.select(".actions a")}
+    colab = "https://colab.research.google.com/github/someone/activations/blob/main/"
+    assert links.pop("Open on Colab") == colab + "assignments/release/build-it/build-it.ipynb"
+    given = {text: (published / address) for text, address in links.items()}
+    assert {path.name for path in given.values()} == {"build-it.ipynb", "numbers.csv"}
+    notebook = nbformat.read(given["Download build-it.ipynb"], as_version=4)
+    assert [cell.source for cell in notebook.cells] == [cell.source for cell in ASSIGNMENT.cells]
+    assert given["Download numbers.csv"].read_text() == "1,2\n"
+
+
+def test_an_unknown_assignment_stops_the_build_and_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "INDEX", INDEX.replace("build-it", "no-such"))
+    result = build(tmp_path)
+    assert result.returncode != 0
+    assert "no assignment is called 'no-such'" in result.stdout + result.stderr

