@@ -159,9 +159,11 @@ def _write(path: Path, version: Version) -> None:
 
 def _record(path: Path, chosen: dict[str, Version]) -> None:
     path.parent.mkdir(exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
+    part = path.with_suffix(".part")  # whoever is killed while writing leaves what was there before
+    with part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["student", "handed_in", "late", "file"])
         for student, version in chosen.items():
             late = "late" if version.late else ""
             writer.writerow([student, version.time.isoformat(" ", "seconds"), late, version.file])
+    part.replace(path)

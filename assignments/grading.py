@@ -23,6 +23,7 @@ from pathlib import Path
 
 from nbgrader.api import Gradebook
 
+import worker
 from collecting import collect
 from marking import GRADEBOOK, reference
 from sandbox import start
@@ -41,6 +42,8 @@ FAILURES = {
     "ParserError|'fail'": "its timestamp.txt holds no time",
     "/nbformat/|RecursionError": "the file is no valid notebook",
 }
+# Without its configuration nbgrader would go on, and run submissions without a sandbox.
+STRICT = {"TRAITLETS_APPLICATION_RAISE_CONFIG_FILE_ERROR": "1"}
 # Feedback shows what a student wrote to whoever opens it. It needs no script and no other server.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -73,14 +76,19 @@ def grade(assignment: str, students: list[str]) -> list[str]:
     outcomes = _read_outcomes(assignment)
     with tempfile.TemporaryDirectory(prefix="grading-") as folder:
         expected = Path(folder, "reference.json")
+        for name in ("reasons", "said"):
+            Path(folder, name).mkdir()
         expected.write_text(json.dumps(reference(source)))
         jobs = int(os.environ.get("JOBS", len(os.sched_getaffinity(0))))
-        with ThreadPoolExecutor(jobs) as pool:
+        pool = ThreadPoolExecutor(jobs)
+        try:
             results = pool.map(partial(_grade_one, assignment, source.name, expected), students)
             for number, (student, outcome) in enumerate(zip(students, results), start=1):
-                print(f"{number} of {len(students)}: {student}", flush=True)
                 outcomes[student] = outcome
                 _write_outcomes(assignment, outcomes)  # an interruption costs nothing of what is done
+                print(f"{number} of {len(students)}: {student}", flush=True)
+        finally:
+            pool.shutdown(cancel_futures=True)  # whoever interrupts need not wait for the whole class
     return [
         f"{student}: {'graded, but read it' if outcomes[student].graded else 'NOT GRADED'}: {reason}"
         for student in students
@@ -113,20 +121,24 @@ def _grade_one(assignment: str, notebook: str, expected: Path, student: str) -> 
     refusal = _refusal(submission, notebook)
     if refusal:
         return Outcome(False, [refusal])
-    reasons = expected.with_name(f"{student}.json")
-    environment = {"GRADING_REFERENCE": str(expected), "GRADING_REASONS": str(reasons)}
-    limited = ["prlimit", f"--as={GRADER_MEMORY}"]
-    done = _run_nbgrader(
-        "autograde", assignment, f"--student={student}", "--force", limited=limited, **environment
+    reasons, said = (expected.parent / kind / student for kind in ("reasons", "said"))
+    graded = worker.run(
+        ["autograde", assignment, f"--student={student}", "--force"],
+        folder=ROOT,
+        log=said,
+        memory=GRADER_MEMORY,
+        seconds=start.SECONDS + 120,
+        environment=STRICT | {"GRADING_REFERENCE": str(expected), "GRADING_REASONS": str(reasons)},
     )
     log = ROOT / "logs" / assignment / f"{student}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text(done.stdout[-1_000_000:], errors="replace")
-    if done.returncode == 0 and reasons.exists():
+    log.write_bytes(said.read_bytes()[-1_000_000:] if said.exists() else b"")
+    if graded and reasons.exists():
         return Outcome(True, json.loads(reasons.read_text()))
     shutil.rmtree(ROOT / "autograded" / student / assignment, ignore_errors=True)
-    said = (meaning for words, meaning in FAILURES.items() if re.search(words, done.stdout))
-    return Outcome(False, [next(said, f"nbgrader failed, as logs/{assignment}/{student}.log tells")])
+    text = log.read_text(errors="replace")
+    meanings = (meaning for words, meaning in FAILURES.items() if re.search(words, text))
+    return Outcome(False, [next(meanings, f"nbgrader failed, as logs/{assignment}/{student}.log tells")])
 
 
 def _refusal(submission: Path, notebook: str) -> str | None:
@@ -166,7 +178,8 @@ def feedback(assignment: str) -> list[str]:
         if outcome.graded and not list(folder.glob("*.html")):
             notes.append(f"{student}: the notebook was graded, but cannot be shown as a page")
         elif not outcome.graded:
-            folder.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)  # a page of an earlier grading
+            folder.mkdir(parents=True)
             (folder / "not-graded.txt").write_text(
                 f"Your notebook could not be graded: {outcome.reasons[0]}.\n"
             )
@@ -222,7 +235,9 @@ def _read_outcomes(assignment: str) -> dict[str, Outcome]:
 def _write_outcomes(assignment: str, outcomes: dict[str, Outcome]) -> None:
     path = ROOT / "outcomes" / f"{assignment}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({student: asdict(outcome) for student, outcome in outcomes.items()}, indent=1))
+    part = path.with_suffix(".part")  # whoever is killed while writing leaves what was there before
+    part.write_text(json.dumps({student: asdict(outcome) for student, outcome in outcomes.items()}, indent=1))
+    part.replace(path)
 
 
 def _nbgrader(*arguments: str) -> None:
@@ -231,25 +246,13 @@ def _nbgrader(*arguments: str) -> None:
         sys.exit(f"nbgrader {' '.join(arguments)} failed:\n{done.stdout}")
 
 
-def _run_nbgrader(
-    *arguments: str, limited: tuple[str, ...] = (), **environment: str
-) -> subprocess.CompletedProcess:
-    command = [*limited, sys.executable, "-m", "nbgrader", *arguments]
+def _run_nbgrader(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "nbgrader", *arguments]
     path = (
         f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # nbgrader calls alembic from there
     )
-    # Without its configuration nbgrader would go on, and run submissions without a sandbox.
-    strict = {"TRAITLETS_APPLICATION_RAISE_CONFIG_FILE_ERROR": "1"}
-    settings = os.environ | strict | {"PATH": path} | environment
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
-    try:
-        return subprocess.run(
-            command, cwd=ROOT, env=settings, text=True, timeout=start.SECONDS + 120, **streams
-        )
-    except subprocess.TimeoutExpired as expired:
-        return subprocess.CompletedProcess(
-            command, 1, f"{expired.stdout or ''}\nIt was stopped after {expired.timeout} s"
-        )
+    return subprocess.run(command, cwd=ROOT, env=os.environ | STRICT | {"PATH": path}, text=True, **streams)
 
 
 def _names(folder: Path) -> list[str]:

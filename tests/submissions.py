@@ -3,6 +3,7 @@
 Each is written as files into a folder of its own.
 """
 
+import csv
 import json
 import os
 import re
@@ -21,13 +22,22 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_output, new_raw_ce
 NAME = "build-them-yourself"
 COURSE = Path(__file__).parents[1] / "assignments"
 ALL = "40"
-SOURCE = nbformat.read(COURSE / "source" / NAME / f"{NAME}.ipynb", as_version=4)
-RELEASE = nbformat.read(COURSE / "release" / NAME / f"{NAME}.ipynb", as_version=4)
-ANSWERS = {
-    cell.id: re.sub(r"\n *### (BEGIN|END) SOLUTION", "", cell.source)
-    for cell in SOURCE.cells
-    if cell.id.endswith("-answer")
-}
+
+
+def notebook_of(step: str, name: str = NAME) -> NotebookNode:
+    """An assignment as it is in one of the steps ``source`` and ``release``."""
+    return nbformat.read(COURSE / step / name / f"{name}.ipynb", as_version=4)
+
+
+def solutions(name: str = NAME) -> dict[str, str]:
+    """What an assignment's source says in the cells that students fill in, by the cell's id."""
+    delimiters = re.compile(r"^ *### (BEGIN|END) SOLUTION\n?", re.MULTILINE)
+    cells = notebook_of("source", name).cells
+    return {cell.id: delimiters.sub("", cell.source) for cell in cells if cell.id.endswith("-answer")}
+
+
+RELEASE = notebook_of("release")
+ANSWERS = solutions()
 READY_MADE = ANSWERS | {
     "q1-answer": "relu, leaky_relu, elu, gelu = F.relu, F.leaky_relu, F.elu, F.gelu",
     "q2-answer": "sigmoid, tanh, softplus, silu = torch.sigmoid, torch.tanh, F.softplus, F.silu",
@@ -50,9 +60,9 @@ class Submission:
     reason: str = ""
 
 
-def answered(answers: dict[str, str] = ANSWERS) -> NotebookNode:
-    """The release, filled in."""
-    notebook = deepcopy(RELEASE)
+def answered(answers: dict[str, str] = ANSWERS, name: str = NAME) -> NotebookNode:
+    """A release, filled in."""
+    notebook = notebook_of("release", name)
     for cell in notebook.cells:
         cell.source = answers.get(cell.id, cell.source)
     return notebook
@@ -156,6 +166,13 @@ def messy() -> NotebookNode:
     return notebook
 
 
+def slow() -> NotebookNode:
+    """One answer takes longer than a cell may."""
+    late = "import time\n\ntime.sleep(60)\n" + ANSWERS["q5-answer"]
+    return answered(ANSWERS | {"q5-answer": late})
+
+
+STOPPED = r"^1 of its cells took over \d+ s and were stopped$"
 HONEST = {
     "ada": Submission(file(answered()), ALL),
     "bob": Submission(file(RELEASE), "0"),
@@ -163,15 +180,16 @@ HONEST = {
     "dan": Submission(file(chatty()), ALL),
     "eve": Submission(file(rearranged()), ALL),
     "fay": Submission(file(stripped()), ALL),
-    "gil": Submission(file(messy()), ALL, r"^1 of its cells took over \d+ s and were stopped$"),
+    "gil": Submission(file(messy()), ALL, STOPPED),
     "hal": Submission(file(answered(READY_MADE)), "16"),  # no cheat, but not what was asked for
+    "ida": Submission(file(slow()), "36", STOPPED),  # fewer points, but a person is told
+    "reference": Submission(file(half()), "20"),  # as a file that grading makes for itself
 }
 
 
 # ------------------------------------------------------------------------------------------------ crooked
 
 SECRET = "secret of the machine"
-MARK = "98765"  # seconds that processes of attacks.md would sleep, if they outlived their sandbox
 _ATTACK = re.compile(
     r"^### (?P<name>[\w-]+)(?P<hides>\+?): (?P<due>[^,\n]+)(?:, (?P<reason>[^\n]+))?\n"
     r".*?```python\n(?P<code>.*?)\n```$",
@@ -309,11 +327,44 @@ def copied_course(folder: Path) -> Path:
     return Path(shutil.copytree(COURSE, folder, ignore=shutil.ignore_patterns(*of_a_class, "__pycache__")))
 
 
-def command(course: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+def started(course: Path, *arguments: str, **environment: str) -> subprocess.Popen:
     """Call the grading of a course, with limits that a test can wait for."""
     limits = {"GRADING_CELL_SECONDS": "15", "GRADING_SECONDS": "75", "JOBS": "4"}
     as_root = {"GRADE_AS_ROOT": "1"} if os.geteuid() == 0 else {}
-    return subprocess.run(
-        [sys.executable, str(course / "grading.py"), *arguments],
-        env=os.environ | limits | as_root | environment, capture_output=True, text=True, timeout=900,
+    return subprocess.Popen(
+        [sys.executable, str(course / "grading.py"), *arguments], text=True,
+        env=os.environ | limits | as_root | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
+
+
+def command(course: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """The same, to its end."""
+    with started(course, *arguments, **environment) as process:
+        try:
+            output = process.communicate(timeout=900)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, *output)
+
+
+def grades(course: Path, name: str = NAME) -> dict[str, dict[str, str]]:
+    """What grades.csv says of an assignment, by student."""
+    run = command(course, "grades")
+    assert run.returncode == 0, run.stderr
+    with (course / "grades.csv").open(newline="") as table:
+        return {row["student"]: row for row in csv.DictReader(table) if row["assignment"] == name}
+
+
+def main(number: int, folder: Path) -> None:
+    """Write a course in which so many honest students have handed in, to see how long grading them takes."""
+    course = copied_course(folder)
+    notebooks = [answered(), half(), rearranged(), answered(READY_MADE), stripped(), RELEASE]
+    for n in range(number):
+        place = course / "submitted" / f"student-{n:03}" / NAME
+        place.mkdir(parents=True)
+        file(notebooks[n % len(notebooks)])(place)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))

@@ -7,7 +7,20 @@ import subprocess
 import nbformat
 import pytest
 from nbformat.v4 import new_notebook
-from submissions import ANSWERS, COURSE, NAME, answered, command, copied_course, with_code
+from nbgrader.utils import is_grade, is_solution
+from submissions import (
+    ANSWERS,
+    COURSE,
+    NAME,
+    answered,
+    command,
+    copied_course,
+    file,
+    grades,
+    notebook_of,
+    solutions,
+    with_code,
+)
 
 import grading
 from marking import is_test
@@ -36,9 +49,7 @@ def test_release_is_in_step_with_its_source(course, name):
 def test_release_holds_no_solution_and_no_hidden_test(name):
     for path in (COURSE / "release" / name).iterdir():
         assert not SECRETS.search(path.read_text())
-    source, release = (
-        nbformat.read(COURSE / step / name / f"{name}.ipynb", as_version=4) for step in ("source", "release")
-    )
+    source, release = (notebook_of(step, name) for step in ("source", "release"))
     code = "\n".join(cell.source for cell in source.cells)
     written = re.findall(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", code, re.DOTALL)
     lines = {line.strip() for block in written for line in block.splitlines() if len(line.strip()) > 12}
@@ -48,12 +59,32 @@ def test_release_holds_no_solution_and_no_hidden_test(name):
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_every_test_has_a_visible_and_a_hidden_half(name):
-    source = nbformat.read(COURSE / "source" / name / f"{name}.ipynb", as_version=4)
-    for cell in filter(is_test, source.cells):
+    for cell in filter(is_test, notebook_of("source", name).cells):
         visible, hidden = cell.source.split("### BEGIN HIDDEN TESTS\n")
         assert "assert" in visible or "same(" in visible
         assert "report(" in hidden
         assert hidden.endswith("### END HIDDEN TESTS")
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_the_solution_gets_every_point_that_tests_give_and_the_release_none(course, name):
+    for student, notebook in (
+        ("ada", answered(solutions(name), name)),
+        ("bob", notebook_of("release", name)),
+    ):
+        folder = course / "submitted" / student / name
+        folder.mkdir(parents=True)
+        file(notebook, f"{name}.ipynb")(folder)
+    run = command(course, "grade", name, GRADING_CELL_SECONDS="120", GRADING_SECONDS="600")
+    assert run.returncode == 0, run.stderr
+    cells = notebook_of("source", name).cells
+    points = sum(cell.metadata.nbgrader.points for cell in filter(is_test, cells))
+    by_hand = any(is_grade(cell) and is_solution(cell) for cell in cells)
+    found = [
+        (row["state"], float(row["score"]), row["for_a_person"]) for row in grades(course, name).values()
+    ]
+    waiting = "answers wait to be marked by hand" if by_hand else ""
+    assert found == [("graded", points, waiting), ("graded", 0, "")], run.stdout
 
 
 def test_the_site_holds_no_hidden_test_and_no_solution_of_an_assignment(site):
