@@ -204,8 +204,8 @@ def attacks(course: Path, secret: Path, port: int) -> dict[str, Submission]:
         text = re.sub(rf"\b{word}\b", str(place), text)
     found = {}
     for match in _ATTACK.finditer(text):
-        answers = answered(READY_MADE) if match["hides"] else None
-        write = file(with_code(*match["code"].split("\n# %%\n"), notebook=answers))
+        answers = READY_MADE if match["hides"] else dict.fromkeys(ANSWERS, "")  # the code brings its own
+        write = file(with_code(*match["code"].split("\n# %%\n"), notebook=answered(answers)))
         found[match["name"]] = Submission(write, match["due"], match["reason"] or "")
     return found
 
@@ -286,7 +286,7 @@ def crooked(course: Path, secret: Path, port: int) -> dict[str, Submission]:
             "34",
             "and were stopped",
         ),
-        "thousand-cells": Submission(file(with_code(*["pass"] * 1000)), "0"),
+        "many-cells": Submission(file(with_code(*["pass"] * 300)), "0"),
         "tampered": Submission(file(tampered()), "0"),
         "scripted": Submission(file(scripted()), ALL),
         "links-the-solution": Submission(
@@ -329,7 +329,7 @@ def copied_course(folder: Path) -> Path:
 
 def started(course: Path, *arguments: str, **environment: str) -> subprocess.Popen:
     """Call the grading of a course, with limits that a test can wait for."""
-    limits = {"GRADING_CELL_SECONDS": "15", "GRADING_SECONDS": "75", "JOBS": "4"}
+    limits = {"GRADING_CELL_SECONDS": "15", "GRADING_SECONDS": "90", "JOBS": "4"}
     as_root = {"GRADE_AS_ROOT": "1"} if os.geteuid() == 0 else {}
     return subprocess.Popen(
         [sys.executable, str(course / "grading.py"), *arguments], text=True,
