@@ -329,7 +329,7 @@ def copied_course(folder: Path) -> Path:
 
 def started(course: Path, *arguments: str, **environment: str) -> subprocess.Popen:
     """Call the grading of a course, with limits that a test can wait for."""
-    limits = {"GRADING_CELL_SECONDS": "15", "GRADING_SECONDS": "90", "JOBS": "4"}
+    limits = {"GRADING_CELL_SECONDS": "20", "GRADING_SECONDS": "100", "JOBS": "4"}
     as_root = {"GRADE_AS_ROOT": "1"} if os.geteuid() == 0 else {}
     return subprocess.Popen(
         [sys.executable, str(course / "grading.py"), *arguments], text=True,
