@@ -8,7 +8,7 @@ COURSE := assignments
 export OMP_NUM_THREADS = 1
 export PYTHONHASHSEED = 0
 
-.PHONY: book test notebooks bench lab serve check release collect grade feedback grades.csv lock clean help
+.PHONY: book test notebooks bench lab serve check release collect grade formgrader feedback grades.csv lock clean help
 .DEFAULT_GOAL := help
 
 book: .venv/installed  ## build the site from clean, warnings as errors
@@ -46,6 +46,9 @@ collect: .venv/installed  ## sort what a platform gives out: ASSIGNMENT=, FILES=
 
 grade: .venv/installed  ## grade what was collected, each notebook in a sandbox: ASSIGNMENT=
 	@$(BIN)/python $(COURSE)/grading.py grade $(ASSIGNMENT)
+
+formgrader: .venv/installed  ## mark by hand what tests cannot judge, in the browser
+	@cd $(COURSE) && $(CURDIR)/$(BIN)/jupyter server --ServerApp.default_url=/formgrader --ServerApp.open_browser=True
 
 feedback: .venv/installed  ## write what students get back: ASSIGNMENT=
 	@$(BIN)/python $(COURSE)/grading.py feedback $(ASSIGNMENT)

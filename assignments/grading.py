@@ -15,11 +15,12 @@ import stat
 import subprocess
 import sys
 import tempfile
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from nbgrader.api import Gradebook
 
@@ -164,6 +165,9 @@ def _refusal(submission: Path, notebook: str) -> str | None:
 def feedback(assignment: str) -> list[str]:
     """Write into ``feedback/`` what students get back: marks, tests and comments, or why there are none.
 
+    ``feedback/ASSIGNMENT.zip`` holds all of it, each file named like the one that it answers: that is how
+    platforms take feedback back.
+
     Returns:
         A line for each student who gets no page.
     """
@@ -184,11 +188,24 @@ def feedback(assignment: str) -> list[str]:
                 f"Your notebook could not be graded: {outcome.reasons[0]}.\n"
             )
             notes.append(f"{student}: not graded")
+    _pack_feedback(assignment)
     return notes
 
 
+def _pack_feedback(assignment: str) -> None:
+    collected = _read_collected(assignment)
+    with zipfile.ZipFile(ROOT / "feedback" / f"{assignment}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for student in sorted(_read_outcomes(assignment)):
+            handed_in = collected.get(student, {}).get("file", f"{student}/{assignment}")
+            for file in sorted((ROOT / "feedback" / student / assignment).iterdir()):
+                archive.write(file, PurePosixPath(handed_in).with_suffix(file.suffix))
+
+
 def grades() -> Path:
-    """Write ``grades.csv``: a line for each student and assignment, no score where nothing was graded."""
+    """Write ``grades.csv``: a line for each student and assignment, no score where nothing was graded.
+
+    An assignment that nobody has handed in yet is left out.
+    """
     path = ROOT / "grades.csv"
     columns = ["assignment", "student", "handed_in", "late", "state", "score", "max_score", "for_a_person"]
     with path.open("w", newline="", encoding="utf-8") as file, Gradebook(GRADEBOOK) as gradebook:
@@ -197,10 +214,12 @@ def grades() -> Path:
         for assignment in sorted(gradebook.assignments, key=lambda a: a.name):
             outcomes = _read_outcomes(assignment.name)
             collected = _read_collected(assignment.name)
+            if not outcomes and not list(ROOT.glob(f"submitted/*/{assignment.name}")):
+                continue
             for student in sorted({*outcomes, *collected, *(s.id for s in gradebook.students)}):
                 name = student if SAFE_NAME.fullmatch(student) else repr(student)
                 row = {"assignment": assignment.name, "student": name, "max_score": assignment.max_score}
-                row |= collected.get(student, {})
+                row |= {key: collected.get(student, {}).get(key) for key in ("handed_in", "late")}
                 writer.writerow(row | _result(gradebook, assignment.name, student, outcomes.get(student)))
     return path
 
@@ -223,7 +242,7 @@ def _read_collected(assignment: str) -> dict[str, dict[str, str]]:
     if not path.exists():
         return {}
     with path.open(newline="", encoding="utf-8") as file:
-        return {row["student"]: {k: row[k] for k in ("handed_in", "late")} for row in csv.DictReader(file)}
+        return {row["student"]: row for row in csv.DictReader(file)}
 
 
 def _read_outcomes(assignment: str) -> dict[str, Outcome]:
@@ -253,6 +272,17 @@ def _run_nbgrader(*arguments: str) -> subprocess.CompletedProcess:
     )
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
     return subprocess.run(command, cwd=ROOT, env=os.environ | STRICT | {"PATH": path}, text=True, **streams)
+
+
+def _waiting(assignment: str) -> int:
+    """How many graded notebooks hold answers that a person has to mark."""
+    graded = [student for student, outcome in _read_outcomes(assignment).items() if outcome.graded]
+    with Gradebook(GRADEBOOK) as gradebook:
+        return sum(gradebook.find_submission(assignment, student).needs_manual_grade for student in graded)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def _names(folder: Path) -> list[str]:
@@ -292,10 +322,12 @@ def main(arguments: list[str] | None = None) -> int:
             path.parent.name for path in ROOT.glob(f"submitted/*/{given.assignment}")
         )
         for_a_person = grade(given.assignment, students)
-        print(f"{len(for_a_person)} things for a person to look at", *for_a_person, sep="\n  ")
+        print(_count(len(for_a_person), "note") + " for a person", *for_a_person, sep="\n  ")
+        if waiting := _waiting(given.assignment):
+            print(f"{_count(waiting, 'notebook')} with answers to be marked by hand: make formgrader")
     elif given.command == "feedback":
         without = feedback(given.assignment)
-        print(f"{len(without)} students get no page", *without, sep="\n  ")
+        print(_count(len(without), "student") + " without a page", *without, sep="\n  ")
     else:
         print(grades())
     return 0
