@@ -506,7 +506,7 @@ RIGHT = {
         ),
         "by hand": (EVIDENCE_A, "return (network[:2](x) <= 0).all(0).sum() / 64"),
         "in float32": ("double()", "float()"),
-        "a constant": ("where_a = ", 'HERE = "1"\nwhere_a = HERE if True else '),
+        "a constant": ('where_a = "1"', 'HERE = "1"\nwhere_a = HERE'),
     },
     "q4-b-answer": {
         "the smallest": (EVIDENCE_B, "return min(norms.values()) / max(norms.values())"),
