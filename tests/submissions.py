@@ -341,7 +341,7 @@ def command(course: Path, *arguments: str, **environment: str) -> subprocess.Com
     """The same, to its end."""
     with started(course, *arguments, **environment) as process:
         try:
-            output = process.communicate(timeout=900)
+            output = process.communicate(timeout=1800)
         except subprocess.TimeoutExpired:
             process.kill()
             raise

@@ -65,7 +65,8 @@ def graded(tmp_path_factory) -> Class:
             done.connections.append(str(self.client_address))
 
     with socketserver.TCPServer(("127.0.0.1", 0), Listener) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        # A daemon: where the grading fails, pytest must not wait for it.
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         done.submissions = HONEST | crooked(course, secret, server.server_address[1])
         for student, submission in done.submissions.items():
