@@ -14,6 +14,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 NO_CHROMIUM = (
     "The site is not tested in a browser: there is no Chromium here (Debian: apt-get install chromium)."
 )
+NO_BUBBLEWRAP = "Nothing is graded: there is no bubblewrap here (Debian: apt-get install bubblewrap)."
 # Chromium's own calls home would be seen as requests of the page.
 FLAGS = [
     "--headless",
@@ -37,6 +38,8 @@ def _missing(what: str) -> None:
 def pytest_terminal_summary(terminalreporter) -> None:
     if CHROMIUM is None:
         terminalreporter.write_line(NO_CHROMIUM, yellow=True)
+    if shutil.which("bwrap") is None:
+        terminalreporter.write_line(NO_BUBBLEWRAP, yellow=True)
 
 
 def site_pages() -> list[str]:
@@ -49,6 +52,13 @@ def site() -> Path:
     if not (SITE / "index.html").exists():
         _missing("The site is not built: 'make book' builds it.")
     return SITE
+
+
+@pytest.fixture(scope="session")
+def bubblewrap() -> None:
+    """For tests that grade."""
+    if shutil.which("bwrap") is None:
+        _missing(NO_BUBBLEWRAP)
 
 
 class _Quiet(SimpleHTTPRequestHandler):

@@ -67,7 +67,7 @@ def test_every_test_has_a_visible_and_a_hidden_half(name):
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_the_solution_gets_every_point_that_tests_give_and_the_release_none(course, name):
+def test_the_solution_gets_every_point_that_tests_give_and_the_release_none(course, bubblewrap, name):
     for student, notebook in (
         ("ada", answered(solutions(name), name)),
         ("bob", notebook_of("release", name)),
@@ -158,7 +158,7 @@ def test_a_sandbox_that_does_not_start_stops_everything(monkeypatch, ordinary):
         grading.grade(NAME, [])
 
 
-def test_a_broken_configuration_stops_everything(tmp_path):
+def test_a_broken_configuration_stops_everything(tmp_path, bubblewrap):
     """nbgrader alone would go on without it, and run submissions as they are."""
     course = copied_course(tmp_path / "course")
     with (course / "nbgrader_config.py").open("a") as file:
@@ -168,7 +168,7 @@ def test_a_broken_configuration_stops_everything(tmp_path):
     assert "missing_module" in run.stderr
 
 
-def test_a_solution_that_fails_its_tests_stops_everything(tmp_path):
+def test_a_solution_that_fails_its_tests_stops_everything(tmp_path, bubblewrap):
     course = copied_course(tmp_path / "course")
     path = course / "source" / NAME / f"{NAME}.ipynb"
     path.write_text(path.read_text().replace("x * torch.sigmoid(beta * x)", "x * torch.sigmoid(x)"))

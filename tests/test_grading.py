@@ -54,7 +54,7 @@ def fingerprints(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def graded(tmp_path_factory) -> Class:
+def graded(tmp_path_factory, bubblewrap) -> Class:
     place = tmp_path_factory.mktemp("grading")
     course, secret = copied_course(place / "course"), place / "secret.txt"
     secret.write_text(SECRET)

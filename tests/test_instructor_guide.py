@@ -31,7 +31,7 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.fixture
-def place(tmp_path):
+def place(tmp_path, bubblewrap):
     """A home with the archive of the class in it, and a clone of the course that grading has not touched."""
     clone = tmp_path / "clone"
     clone.mkdir()
