@@ -197,7 +197,8 @@ def _pack_feedback(assignment: str) -> None:
     with zipfile.ZipFile(ROOT / "feedback" / f"{assignment}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for student in sorted(_read_outcomes(assignment)):
             handed_in = collected.get(student, {}).get("file", f"{student}/{assignment}")
-            for file in sorted((ROOT / "feedback" / student / assignment).iterdir()):
+            folder = ROOT / "feedback" / student / assignment
+            for file in (*folder.glob("*.html"), *folder.glob("not-graded.txt")):
                 archive.write(file, PurePosixPath(handed_in).with_suffix(file.suffix))
 
 

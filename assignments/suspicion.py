@@ -27,7 +27,7 @@ REFLECTION = {
 PARTS = {
     *("compile", "compiler", "export", "fx", "hub", "jit", "library", "load", "multiprocessing"),
     *("onnx", "ops", "overrides", "package"),
-    *("builtins", "ctypes", "gc", "importlib", "inspect", "modules", "os", "subprocess", "sys"),
+    *("builtins", "ctypes", "gc", "importlib", "inspect", "os", "subprocess", "sys"),
     *("threading",),
     *("ag_frame", "cr_frame", "f_back", "f_globals", "gi_frame", "tb_frame"),
 }
@@ -36,6 +36,8 @@ ORDINARY = {
     "__call__",
     "__class__",
     "__doc__",
+    "__enter__",
+    "__exit__",
     "__init__",
     "__len__",
     "__name__",
