@@ -121,6 +121,7 @@ class SandboxedExecute(Execute):
     """
 
     timeout = Integer(int(os.environ.get("GRADING_CELL_SECONDS", 120)), allow_none=True).tag(config=True)
+    shutdown_kernel = "immediate"  # a kernel that is asked takes a second or two to go
     iopub_timeout = Integer(30).tag(config=True)
 
     def create_kernel_manager(self) -> AsyncKernelManager:

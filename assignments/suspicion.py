@@ -85,9 +85,11 @@ def _bound(tree: ast.Module) -> Iterator[tuple[str, str]]:
     """The names that a cell gives a meaning to everywhere, each with what gives it, to compare."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            source = node.module if isinstance(node, ast.ImportFrom) else None
+            source = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
             for alias in node.names:
-                yield (alias.asname or alias.name).split(".")[0], f"{source} {alias.name} {alias.asname}"
+                # `import torch.nn as nn` is `from torch import nn`; `import torch.nn` binds torch.
+                name = alias.asname or (alias.name if source else alias.name.split(".")[0])
+                yield name, source + (alias.name if alias.asname else name)
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield node.name, ast.dump(node)

@@ -348,9 +348,9 @@ def command(course: Path, *arguments: str, **environment: str) -> subprocess.Com
     return subprocess.CompletedProcess(process.args, process.returncode, *output)
 
 
-def grades(course: Path, name: str = NAME) -> dict[str, dict[str, str]]:
+def grades(course: Path, name: str = NAME, **environment: str) -> dict[str, dict[str, str]]:
     """What grades.csv says of an assignment, by student."""
-    run = command(course, "grades")
+    run = command(course, "grades", **environment)
     assert run.returncode == 0, run.stderr
     with (course / "grades.csv").open(newline="") as table:
         return {row["student"]: row for row in csv.DictReader(table) if row["assignment"] == name}

