@@ -10,7 +10,6 @@
 """
 
 import base64
-import copy
 import csv
 import json
 import os
@@ -233,7 +232,7 @@ class Assignment(SphinxDirective):
 def describe(doctree: nodes.document | None, otherwise: str) -> str:
     """The first paragraph of a page as plain text of at most 200 characters."""
     for paragraph in doctree.findall(nodes.paragraph) if doctree else ():
-        paragraph = copy.deepcopy(paragraph)
+        paragraph = paragraph.deepcopy()
         for formula in paragraph.findall(nodes.math):
             plain = re.sub(r"\\(?:mathrm|text|operatorname|mathbf)\b|[{}]", "", formula.astext())
             formula.replace_self(nodes.Text(plain.replace("\\", "")))
