@@ -36,16 +36,16 @@ serve: .venv/installed  ## build what changed and serve the site on http://local
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
 
 check: .venv/installed  ## run an assignment's visible tests before handing it in: NOTEBOOK=its path
-	@$(BIN)/python -m nonlinearity.check "$(NOTEBOOK)"
+	@$(BIN)/python -m nonlinearity.check "$(patsubst ~/%,$(HOME)/%,$(NOTEBOOK))"  # zsh leaves ~ as it is
 
 release: .venv/installed  ## make the students' notebooks from assignments/source (or one: ASSIGNMENT=its name)
 	@$(BIN)/python $(COURSE)/grading.py release $(ASSIGNMENT)
 
-collect: .venv/installed  ## sort what a platform gives out: ASSIGNMENT=, FILES=, DEADLINE=2026-02-01T23:59
-	@$(BIN)/python $(COURSE)/grading.py collect $(ASSIGNMENT) $(FILES) $(if $(DEADLINE),--deadline $(DEADLINE))
+collect: .venv/installed  ## sort what a platform gives out: ASSIGNMENT=, FILES=, DEADLINE=2026-02-01T23:59, PATTERN=
+	@$(BIN)/python $(COURSE)/grading.py collect $(ASSIGNMENT) $(FILES) $(if $(DEADLINE),--deadline $(DEADLINE)) $(if $(PATTERN),--pattern '$(PATTERN)')
 
-grade: .venv/installed  ## grade what was collected, each notebook in a sandbox: ASSIGNMENT=
-	@$(BIN)/python $(COURSE)/grading.py grade $(ASSIGNMENT)
+grade: .venv/installed  ## grade what was collected, each notebook in a sandbox: ASSIGNMENT= (or one: STUDENT=)
+	@$(BIN)/python $(COURSE)/grading.py grade $(ASSIGNMENT) $(if $(STUDENT),--student '$(STUDENT)')
 
 formgrader: .venv/installed  ## mark by hand what tests cannot judge, in the browser
 	@cd $(COURSE) && $(CURDIR)/$(BIN)/jupyter server --ServerApp.default_url=/formgrader --ServerApp.open_browser=True

@@ -187,7 +187,7 @@ def feedback(assignment: str) -> list[str]:
             (folder / "not-graded.txt").write_text(
                 f"Your notebook could not be graded: {outcome.reasons[0]}.\n"
             )
-            notes.append(f"{student}: not graded")
+            notes.append(f"{student}: not graded, and told why in a text")
     _pack_feedback(assignment)
     return notes
 

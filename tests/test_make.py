@@ -111,3 +111,11 @@ def test_missing_network_is_named_and_the_next_run_goes_on(copy):
     assert "The environment could not be installed" in said
     assert "Without network" in said
     assert "pip install" in make(copy, "-n", "book").stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("~/a b.ipynb", "/home/ada/a b.ipynb"), ("b~/c.ipynb", "b~/c.ipynb")]
+)
+def test_check_finds_a_notebook_at_home_whatever_the_shell(copy, given, meant):
+    said = make(copy, "-n", "check", f"NOTEBOOK={given}", HOME="/home/ada").stdout
+    assert f'nonlinearity.check "{meant}"' in said

@@ -262,7 +262,8 @@ def improve_body(app: Sphinx, body: str) -> str:
         tag, name = match[0], match[1]
         size = _png_size(sources[name]) if name in sources else None
         if size and " width=" not in tag:
-            tag = tag.replace("<img", f'<img width="{size[0]}" height="{size[1]}"', 1)
+            wide = 'class="wide" ' if size[0] >= 3 * size[1] else ""
+            tag = tag.replace("<img", f'<img {wide}width="{size[0]}" height="{size[1]}"', 1)
         return tag if "loading=" in tag else tag.replace("<img", '<img loading="lazy" decoding="async"', 1)
 
     body = re.sub(r'<img[^>]*?src="[^"]*_images/([^"/]+)"[^>]*>', sized, body)
