@@ -39,11 +39,15 @@ class Visit:
         self.page = self.context.new_page()
         self.requests, self.complaints = [], []
         self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("requestfailed", lambda request: self.complaints.append(f"failed: {request.url}"))
+        self.page.on("requestfailed", self._note_failure)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", self._note)
         self.page.add_init_script(OBSERVE_SHIFT)
         self.page.goto(url, wait_until="load")
+
+    def _note_failure(self, request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # by leaving the page before its icon had come
+            self.complaints.append(f"failed: {request.url}")
 
     def _note(self, message) -> None:
         if message.type in ("error", "warning"):

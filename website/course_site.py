@@ -262,9 +262,11 @@ def improve_body(app: Sphinx, body: str) -> str:
         tag, name = match[0], match[1]
         size = _png_size(sources[name]) if name in sources else None
         if size and " width=" not in tag:
-            wide = 'class="wide" ' if size[0] >= 3 * size[1] else ""
-            tag = tag.replace("<img", f'<img {wide}width="{size[0]}" height="{size[1]}"', 1)
-        return tag if "loading=" in tag else tag.replace("<img", '<img loading="lazy" decoding="async"', 1)
+            tag = tag.replace("<img", f'<img width="{size[0]}" height="{size[1]}"', 1)
+        if "loading=" not in tag:
+            tag = tag.replace("<img", '<img loading="lazy" decoding="async"', 1)
+        # Several panels side by side: a phone scrolls them, since shrunk to its width nobody could read them.
+        return f'<span class="output wide">{tag}</span>' if size and size[0] >= 3 * size[1] else tag
 
     body = re.sub(r'<img[^>]*?src="[^"]*_images/([^"/]+)"[^>]*>', sized, body)
     # Pygments wraps every name, dot and space of a program: thousands on a page, most without a colour here.
